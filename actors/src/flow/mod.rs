@@ -1,0 +1,5 @@
+//! What keeps a lane bounded and honest.
+
+mod backoff;
+
+pub use backoff::{Backoff, RetryBudget};

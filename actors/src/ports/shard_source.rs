@@ -1,0 +1,98 @@
+//! Where records come from: the shards of a Kinesis stream or of a DynamoDB stream.
+
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::RemoteFailure;
+use crate::domain::{Position, SequenceNumber, ShardId};
+
+/// A source of ordered records, split into shards.
+#[async_trait]
+pub trait ShardSource: Send + Sync {
+    /// The stream's name, as it stands in a dead letter's `source`.
+    fn stream(&self) -> &str;
+
+    /// Every shard that still holds records, closed ones included, over all pages.
+    ///
+    /// # Errors
+    /// [`SourceError::Remote`] when the budget of retries is used up.
+    async fn shards(&self) -> Result<Vec<Shard>, SourceError>;
+
+    /// Opens a shard at a place.
+    ///
+    /// # Errors
+    /// [`SourceError::Gone`] when the shard does not exist any more, else [`SourceError::Remote`].
+    async fn iterator(&self, shard: &ShardId, from: &StartAt) -> Result<ShardIterator, SourceError>;
+
+    /// Reads at most `limit` records. An empty page with a `next` says nothing about the end of the shard.
+    ///
+    /// # Errors
+    /// [`SourceError::IteratorExpired`]: open the shard anew at the last position.
+    async fn read(&self, iterator: &ShardIterator, limit: usize) -> Result<Page, SourceError>;
+}
+
+/// A shard and its lineage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shard {
+    /// Its name.
+    pub id: ShardId,
+    /// The shards it was made from: none, one (split) or two (merge). They may be gone already.
+    pub parents: Vec<ShardId>,
+    /// First and last hash key, as decimal strings; `None` for DynamoDB streams.
+    pub hash_range: Option<(String, String)>,
+}
+
+/// Where to start reading a shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StartAt {
+    /// The oldest record.
+    TrimHorizon,
+    /// Only records that arrive from now on.
+    Latest,
+    /// The first record that arrived at or after this time.
+    Timestamp(SystemTime),
+    /// This record. A number that is trimmed already starts at the oldest record.
+    Sequence(SequenceNumber),
+}
+
+/// An opened place in a shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardIterator(pub String);
+
+/// One answer.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// The records, in order.
+    pub records: Vec<Record>,
+    /// Where to go on; `None` at the end of a closed shard.
+    pub next: Option<ShardIterator>,
+    /// How far behind the newest record this answer is, in milliseconds, if the source says so.
+    pub millis_behind_latest: Option<u64>,
+}
+
+/// The bytes of one record.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// Its place in the shard.
+    pub position: Position,
+    /// Its payload.
+    pub data: Bytes,
+    /// When the source accepted it, if it says so.
+    pub arrived: Option<SystemTime>,
+}
+
+/// Why a source did not answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    /// The iterator is too old (5 minutes for Kinesis, 15 for DynamoDB streams).
+    #[error("the shard iterator expired")]
+    IteratorExpired,
+    /// The shard does not exist (any more).
+    #[error("shard {0} is gone")]
+    Gone(ShardId),
+    /// A failure outside the records.
+    #[error(transparent)]
+    Remote(#[from] RemoteFailure),
+}
