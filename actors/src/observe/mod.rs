@@ -1,1 +1,13 @@
-//! x
+//! What can be seen of the actors: each one is spawned through an [`ActorTable`], which gives it a [`Meter`] and a row, and keeps
+//! its restarts with their reasons. ractor itself has no mailbox length and tells a restart's reason only to the supervisor.
+
+mod actor_table;
+mod lane_stats;
+mod mailbox;
+mod meter;
+mod metered;
+
+pub use actor_table::{ActorRow, ActorState, ActorTable, Restart, Spot};
+pub use lane_stats::{LaneSnapshot, LaneStats, LaneState};
+pub use mailbox::{ActorGone, Mailbox, Outlet};
+pub use meter::{Meter, MeterSnapshot, Waiting};

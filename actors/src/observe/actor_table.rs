@@ -1,0 +1,221 @@
+//! The rows of all actors of a process, and the log of their restarts.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use ractor::{Actor, ActorCell, ActorId, SpawnErr};
+
+use super::metered::Metered;
+use super::{Mailbox, Meter, MeterSnapshot};
+
+/// Restarts kept in the log.
+const RESTARTS_KEPT: usize = 200;
+
+/// All actors of a process. A cheap handle; every actor gets one in its arguments if it spawns others.
+#[derive(Clone, Default)]
+pub struct ActorTable(Arc<Mutex<Inner>>);
+
+#[derive(Default)]
+struct Inner {
+    rows: BTreeMap<String, Row>,
+    restarts: VecDeque<Restart>,
+}
+
+struct Row {
+    kind: &'static str,
+    parent: Option<String>,
+    state: ActorState,
+    pid: Option<ActorId>,
+    meter: Arc<Meter>,
+    restarts: u64,
+    last: Option<Restart>,
+}
+
+/// Where an actor stands in the tree.
+#[derive(Debug, Clone)]
+pub struct Spot {
+    /// Its path, such as `enrich/shardId-000000000001/speed_filter`; the same for each incarnation.
+    pub path: String,
+    /// What it is, such as `SpeedFilter`.
+    pub kind: &'static str,
+    /// Its supervisor's path; `None` for the root.
+    pub parent: Option<String>,
+}
+
+/// What an actor is doing as far as its supervisor knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ActorState {
+    /// It takes messages.
+    Running,
+    /// It is dead and will be started again after a delay.
+    Backoff,
+    /// It ended and will not be started again.
+    Stopped,
+}
+
+/// One end of an actor that its supervisor did not ask for.
+#[derive(Debug, Clone)]
+pub struct Restart {
+    /// When.
+    pub at: SystemTime,
+    /// The actor's path.
+    pub path: String,
+    /// Why; holds nothing personal.
+    pub reason: String,
+    /// How many restarts the actor had, this one included.
+    pub attempt: u64,
+}
+
+/// One actor as it is seen.
+#[derive(Debug, Clone)]
+pub struct ActorRow {
+    /// The actor's place in the tree.
+    pub spot: Spot,
+    /// The process-wide number of this incarnation; `None` while it is not running.
+    pub pid: Option<u64>,
+    /// What it is doing.
+    pub state: ActorState,
+    /// Its counters.
+    pub meter: MeterSnapshot,
+    /// How often it was restarted.
+    pub restarts: u64,
+    /// The last restart.
+    pub last_restart: Option<Restart>,
+}
+
+impl Spot {
+    /// The root of a tree.
+    #[must_use]
+    pub fn root(kind: &'static str, name: &str) -> Self {
+        Self { path: name.to_owned(), kind, parent: None }
+    }
+
+    /// A place below this one.
+    #[must_use]
+    pub fn child(&self, kind: &'static str, name: &str) -> Self {
+        Self { path: format!("{}/{name}", self.path), kind, parent: Some(self.path.clone()) }
+    }
+}
+
+impl ActorTable {
+    /// Spawns an actor, linked to its supervisor if it has one, with a meter of its own. `args` is made with that meter, so that
+    /// the actor can count its own timers and waits.
+    ///
+    /// # Errors
+    /// When the actor's `pre_start` fails.
+    pub async fn spawn<A: Actor>(
+        &self,
+        spot: &Spot,
+        supervisor: Option<ActorCell>,
+        actor: A,
+        args: impl FnOnce(Arc<Meter>) -> A::Arguments,
+    ) -> Result<Mailbox<A::Msg>, SpawnErr> {
+        let meter = Meter::new();
+        let args = args(Arc::clone(&meter));
+        let wrapped = Metered { inner: actor, meter: Arc::clone(&meter) };
+        // Unnamed: registry names are process-wide, and a dying incarnation would still hold its name.
+        let (actor, _) = match supervisor {
+            Some(supervisor) => Actor::spawn_linked(None, wrapped, args, supervisor).await?,
+            None => Actor::spawn(None, wrapped, args).await?,
+        };
+        self.started(spot, actor.get_id(), Arc::clone(&meter));
+        Ok(Mailbox::new(actor, meter))
+    }
+
+    fn started(&self, spot: &Spot, pid: ActorId, meter: Arc<Meter>) {
+        let mut inner = self.lock();
+        let (restarts, last) = inner.rows.get(&spot.path).map_or((0, None), |row| (row.restarts, row.last.clone()));
+        let row = Row { kind: spot.kind, parent: spot.parent.clone(), state: ActorState::Running, pid: Some(pid), meter, restarts, last };
+        inner.rows.insert(spot.path.clone(), row);
+    }
+
+    /// Notes an unasked end that the supervisor will answer with a restart.
+    pub fn failed(&self, path: &str, reason: &str) {
+        let mut inner = self.lock();
+        let Some(row) = inner.rows.get_mut(path) else { return };
+        row.state = ActorState::Backoff;
+        row.pid = None;
+        row.restarts += 1;
+        let restart = Restart { at: SystemTime::now(), path: path.to_owned(), reason: reason.to_owned(), attempt: row.restarts };
+        row.last = Some(restart.clone());
+        inner.restarts.push_back(restart);
+        if inner.restarts.len() > RESTARTS_KEPT {
+            inner.restarts.pop_front();
+        }
+    }
+
+    /// Notes that an actor waits for its siblings to be started again; it did not fail itself.
+    pub fn backing_off(&self, path: &str) {
+        if let Some(row) = self.lock().rows.get_mut(path) {
+            row.state = ActorState::Backoff;
+            row.pid = None;
+        }
+    }
+
+    /// Notes that an actor ended for good.
+    pub fn stopped(&self, path: &str) {
+        if let Some(row) = self.lock().rows.get_mut(path) {
+            row.state = ActorState::Stopped;
+            row.pid = None;
+        }
+    }
+
+    /// Forgets an actor and all below it, such as the lane of a lease that was given away.
+    pub fn forget_tree(&self, path: &str) {
+        let below = format!("{path}/");
+        self.lock().rows.retain(|other, _| other != path && !other.starts_with(&below));
+    }
+
+    /// The path of a running actor.
+    #[must_use]
+    pub fn path_of(&self, cell: &ActorCell) -> Option<String> {
+        let pid = cell.get_id();
+        self.lock().rows.iter().find(|(_, row)| row.pid == Some(pid)).map(|(path, _)| path.clone())
+    }
+
+    /// All actors, by path.
+    #[must_use]
+    pub fn rows(&self) -> Vec<ActorRow> {
+        let inner = self.lock();
+        let row_of = |(path, row): (&String, &Row)| ActorRow {
+            spot: Spot { path: path.clone(), kind: row.kind, parent: row.parent.clone() },
+            pid: row.pid.map(|pid| pid.pid()),
+            state: row.state,
+            meter: row.meter.snapshot(),
+            restarts: row.restarts,
+            last_restart: row.last.clone(),
+        };
+        inner.rows.iter().map(row_of).collect()
+    }
+
+    /// The last restarts, oldest first.
+    #[must_use]
+    pub fn restarts(&self) -> Vec<Restart> {
+        self.lock().restarts.iter().cloned().collect()
+    }
+
+    /// The table holds counters only, so a panic while it was locked leaves nothing half done.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ActorState {
+    /// The name used in the API.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Backoff => "backoff",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+impl fmt::Debug for ActorTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ActorTable")
+    }
+}

@@ -1,0 +1,186 @@
+//! What the lanes of a node have let in and ended, kept beyond restarts and hand-overs of single lanes.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use crate::domain::{OutcomeCounts, Position, ShardId};
+use tokio::time::Instant;
+
+/// The counts of one application's lanes. A cheap handle.
+#[derive(Clone, Default, Debug)]
+pub struct LaneStats(Arc<Mutex<BTreeMap<ShardId, Lane>>>);
+
+#[derive(Debug)]
+struct Lane {
+    state: LaneState,
+    generation: u64,
+    records_in: u64,
+    outcomes: OutcomeCounts,
+    in_lane: usize,
+    checkpoint: Option<Position>,
+    checkpointed_at: Option<SystemTime>,
+    millis_behind: Option<u64>,
+    lag_asked_at: Option<Instant>,
+    last_fault: Option<String>,
+    possible_repeats: u64,
+}
+
+/// What a lane is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LaneState {
+    /// Reads and works.
+    Running,
+    /// Dead, will start again after a delay.
+    Backoff,
+    /// Takes nothing more in and finishes what it has.
+    Draining,
+    /// The shard is closed and everything in it is done.
+    Ended,
+    /// Given up: released, or taken by another node.
+    Closed,
+}
+
+/// One lane as it is seen.
+#[derive(Debug, Clone)]
+pub struct LaneSnapshot {
+    /// The shard it reads.
+    pub shard: ShardId,
+    /// What it is doing.
+    pub state: LaneState,
+    /// How often it was started.
+    pub generation: u64,
+    /// Records let in, over all generations.
+    pub records_in: u64,
+    /// How the events ended, over all generations.
+    pub outcomes: OutcomeCounts,
+    /// Events let in and not ended.
+    pub in_lane: usize,
+    /// The last checkpoint written.
+    pub checkpoint: Option<Position>,
+    /// When it was written.
+    pub checkpointed_at: Option<SystemTime>,
+    /// How far behind the newest record the last answer was; `None` when it is not known.
+    pub millis_behind: Option<u64>,
+    /// How old that answer is.
+    pub lag_age: Option<Duration>,
+    /// Why the last generation died.
+    pub last_fault: Option<String>,
+    /// Texts that may have been sent twice.
+    pub possible_repeats: u64,
+}
+
+impl LaneStats {
+    /// Notes that a generation starts.
+    pub fn started(&self, shard: &ShardId, generation: u64) {
+        self.change(shard, |lane| {
+            lane.generation = generation;
+            lane.in_lane = 0;
+            lane.state = LaneState::Running;
+        });
+    }
+
+    /// Notes a change of state, with the reason of a death.
+    pub fn entered(&self, shard: &ShardId, state: LaneState, fault: Option<&str>) {
+        self.change(shard, |lane| {
+            lane.state = state;
+            if let Some(fault) = fault {
+                lane.last_fault = Some(fault.to_owned());
+            }
+        });
+    }
+
+    /// Notes records let in.
+    pub fn admitted(&self, shard: &ShardId, n_records: usize) {
+        self.change(shard, |lane| {
+            lane.records_in += n_records as u64;
+            lane.in_lane += n_records;
+        });
+    }
+
+    /// Notes how events ended.
+    pub fn ended(&self, shard: &ShardId, outcomes: &OutcomeCounts) {
+        self.change(shard, |lane| {
+            lane.outcomes.merge(outcomes);
+            lane.in_lane = lane.in_lane.saturating_sub(usize::try_from(outcomes.total()).unwrap_or(usize::MAX));
+        });
+    }
+
+    /// Notes a written checkpoint.
+    pub fn checkpointed(&self, shard: &ShardId, position: &Position) {
+        self.change(shard, |lane| {
+            lane.checkpoint = Some(position.clone());
+            lane.checkpointed_at = Some(SystemTime::now());
+        });
+    }
+
+    /// Notes how far behind an answer was.
+    pub fn lag(&self, shard: &ShardId, millis_behind: Option<u64>) {
+        self.change(shard, |lane| {
+            lane.millis_behind = millis_behind;
+            lane.lag_asked_at = Some(Instant::now());
+        });
+    }
+
+    /// Notes a text that may have been sent twice.
+    pub fn possible_repeat(&self, shard: &ShardId) {
+        self.change(shard, |lane| lane.possible_repeats += 1);
+    }
+
+    /// All lanes, by shard.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<LaneSnapshot> {
+        let lanes = self.lock();
+        let seen = |(shard, lane): (&ShardId, &Lane)| LaneSnapshot {
+            shard: shard.clone(),
+            state: lane.state,
+            generation: lane.generation,
+            records_in: lane.records_in,
+            outcomes: lane.outcomes,
+            in_lane: lane.in_lane,
+            checkpoint: lane.checkpoint.clone(),
+            checkpointed_at: lane.checkpointed_at,
+            millis_behind: lane.millis_behind,
+            lag_age: lane.lag_asked_at.map(|at| at.elapsed()),
+            last_fault: lane.last_fault.clone(),
+            possible_repeats: lane.possible_repeats,
+        };
+        lanes.iter().map(seen).collect()
+    }
+
+    fn change(&self, shard: &ShardId, change: impl FnOnce(&mut Lane)) {
+        let mut lanes = self.lock();
+        change(lanes.entry(shard.clone()).or_insert_with(|| Lane {
+            state: LaneState::Running,
+            generation: 0,
+            records_in: 0,
+            outcomes: OutcomeCounts::default(),
+            in_lane: 0,
+            checkpoint: None,
+            checkpointed_at: None,
+            millis_behind: None,
+            lag_asked_at: None,
+            last_fault: None,
+            possible_repeats: 0,
+        }));
+    }
+
+    /// The map holds counters only, so a panic while it was locked leaves nothing half done.
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ShardId, Lane>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LaneState {
+    /// The name used in the API.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Backoff => "backoff",
+            Self::Draining => "draining",
+            Self::Ended => "ended",
+            Self::Closed => "closed",
+        }
+    }
+}
