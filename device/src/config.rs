@@ -1,0 +1,165 @@
+//! The command line. All checks of single values happen here, so a wrong one is a usage error (exit 2).
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+Examples:
+  speedtrap-device publish --endpoint abc123-ats.iot.us-east-2.amazonaws.com \\
+      --root-ca AmazonRootCA1.pem --cert device.pem.crt --key private.pem.key --file readings.csv
+  speedtrap-device publish --endpoint localhost --port 18883 --root-ca ca.pem --cert dev.pem --key dev.key \\
+      --file readings.csv --rate 50 --count 200 --json
+
+Exit codes:
+  0 all readings acknowledged     5 the broker refused the client
+  1 the readings file is bad      6 the broker stopped acknowledging
+  2 wrong usage                  69 the broker cannot be reached
+  3 some rows were rejected,     78 a certificate, key or CA file is bad or was refused
+    all others acknowledged     130 interrupted";
+
+/// Publishes speed readings over MQTT with mutual TLS and counts every acknowledgement.
+#[derive(Parser)]
+#[command(name = "speedtrap-device", version, about, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Publishes each row of a readings file, stamped with the time of its publication, at least once (QoS 1).
+    #[command(after_help = EXAMPLES)]
+    Publish(Box<PublishArgs>),
+}
+
+#[derive(clap::Args)]
+pub(crate) struct PublishArgs {
+    /// Host name of the broker; its certificate must carry it.
+    #[arg(long, value_name = "HOST")]
+    pub(crate) endpoint: String,
+    /// Port of the broker. On 443 the protocol is named in the TLS handshake, as AWS IoT asks.
+    #[arg(long, default_value_t = 8883, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: u16,
+    /// PEM file of the authority that signed the broker's certificate.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) root_ca: PathBuf,
+    /// PEM file of this device's certificate (with its chain, if it has one).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cert: PathBuf,
+    /// PEM file of this device's private key (PKCS#1, PKCS#8 or SEC1).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: PathBuf,
+    /// MQTT client id; AWS IoT policies usually want the thing name.
+    #[arg(long, default_value = "RTRPIIOT", value_parser = client_id)]
+    pub(crate) client_id: String,
+    /// Topic to publish to.
+    #[arg(long, default_value = "rtr/iot/trafficdata", value_parser = topic)]
+    pub(crate) topic: String,
+    /// Readings CSV with the header licensePlate,longitude,latitude,city,state,speed.
+    #[arg(long, value_name = "READINGS.csv")]
+    pub(crate) file: PathBuf,
+    /// Readings a second; 0 is as fast as the broker acknowledges.
+    #[arg(long, default_value_t = 0.0, value_parser = rate)]
+    pub(crate) rate: f64,
+    /// Stops after this many rows of the file; 0 is all.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) count: u64,
+    /// Name of this device in the event ids, 1 to 32 of A-Z a-z 0-9 . _ - (default: the client id).
+    #[arg(long, value_name = "ID", value_parser = device_id)]
+    device_id: Option<String>,
+    /// Readings sent but not yet acknowledged, at most. AWS IoT allows 100 for one client.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub(crate) window: u16,
+    /// Seconds to try for the first connection.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600), value_name = "SECONDS")]
+    connect_timeout: u64,
+    /// Seconds without any acknowledgement, lost connections included, after which to give up.
+    #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86_400), value_name = "SECONDS")]
+    stall_timeout: u64,
+    /// Seconds after which an unacknowledged reading makes the device connect anew and send it again.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3_600), value_name = "SECONDS")]
+    ack_timeout: u64,
+    /// Prints the result as one JSON object on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Logs connections, not only troubles.
+    #[arg(long, short)]
+    pub(crate) verbose: bool,
+}
+
+impl PublishArgs {
+    /// The device's name, or why the client id cannot serve as one.
+    pub(crate) fn device_id(&self) -> Result<String, String> {
+        match &self.device_id {
+            Some(id) => Ok(id.clone()),
+            None => device_id(&self.client_id)
+                .map_err(|why| format!("client id `{}` cannot name the device ({why}); give --device-id", self.client_id)),
+        }
+    }
+
+    pub(crate) fn connect_timeout(&self) -> Duration {
+        Duration::from_secs(self.connect_timeout)
+    }
+
+    pub(crate) fn stall_timeout(&self) -> Duration {
+        Duration::from_secs(self.stall_timeout)
+    }
+
+    pub(crate) fn ack_timeout(&self) -> Duration {
+        Duration::from_secs(self.ack_timeout)
+    }
+
+    pub(crate) fn is_loopback(&self) -> bool {
+        self.endpoint == "localhost" || self.endpoint.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate == 0.0 || (0.001..=1e6).contains(&rate) => Ok(rate),
+        _ => Err("a rate is 0, or from 0.001 to 1000000 readings a second".to_owned()),
+    }
+}
+
+/// 128 bytes is what AWS IoT takes.
+fn client_id(text: &str) -> Result<String, String> {
+    if (1..=128).contains(&text.len()) { Ok(text.to_owned()) } else { Err("a client id has 1 to 128 bytes".to_owned()) }
+}
+
+fn topic(text: &str) -> Result<String, String> {
+    // The MQTT standard allows wildcards in subscriptions only; AWS IoT takes 256 bytes.
+    if text.is_empty() || text.len() > 256 || text.contains(['+', '#', '\0']) {
+        return Err("a topic to publish to has 1 to 256 bytes and no `+` or `#`".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// An event id has at most 64 characters, of which boot id and sequence number may need 31.
+fn device_id(text: &str) -> Result<String, String> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    if (1..=32).contains(&text.len()) && text.bytes().all(allowed) {
+        return Ok(text.to_owned());
+    }
+    Err("a device id has 1 to 32 of the characters A-Z a-z 0-9 . _ -".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused() {
+        assert!(rate("-1").is_err() && rate("NaN").is_err() && rate("0").is_ok() && rate("0.5").is_ok());
+        assert!(topic("a/#").is_err() && topic("").is_err() && topic("rtr/iot/trafficdata").is_ok());
+        assert!(device_id("a:b").is_err() && device_id(&"x".repeat(33)).is_err() && device_id("RTRPIIOT").is_ok());
+    }
+}

@@ -1,0 +1,40 @@
+//! Why a run ended early: what happened, why, what to do next, and the exit code.
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The readings file, or anything else given as input, cannot be used.
+    #[error("{what}")]
+    BadInput { what: String },
+    /// A certificate, key or CA file cannot be used, or one side did not accept the other's certificate.
+    #[error("{what}")]
+    BadCredentials { what: String },
+    /// Wrong usage that only shows when two values are seen together.
+    #[error("{what}")]
+    Usage { what: String },
+    /// The broker answered and said no.
+    #[error("{what}")]
+    Refused { what: String },
+    /// No connection could be made, or kept, in time.
+    #[error("{what}")]
+    Unreachable { what: String },
+    /// Connected, but the broker acknowledged nothing in time.
+    #[error("{what}")]
+    TimedOut { what: String },
+    /// SIGINT or SIGTERM.
+    #[error("{what}")]
+    Interrupted { what: String },
+}
+
+impl Failure {
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::BadInput { .. } => 1,
+            Self::Usage { .. } => 2,
+            Self::Refused { .. } => 5,
+            Self::TimedOut { .. } => 6,
+            Self::Unreachable { .. } => 69,
+            Self::BadCredentials { .. } => 78,
+            Self::Interrupted { .. } => 130,
+        }
+    }
+}

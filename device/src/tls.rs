@@ -1,0 +1,57 @@
+//! The TLS side of the connection: files in, client configuration out.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::config::PublishArgs;
+use crate::failure::Failure;
+
+/// What AWS IoT wants to be told on port 443, where it also serves HTTPS:
+/// <https://docs.aws.amazon.com/iot/latest/developerguide/protocols.html>.
+const ALPN_AWS_MQTT: &[u8] = b"x-amzn-mqtt-ca";
+
+pub(crate) fn client_config(args: &PublishArgs) -> Result<Arc<ClientConfig>, Failure> {
+    let mut roots = RootCertStore::empty();
+    for cert in certificates(&args.root_ca, "--root-ca")? {
+        roots.add(cert).map_err(|e| bad(&args.root_ca, "--root-ca", &format!("holds an unusable certificate ({e})")))?;
+    }
+    let chain = certificates(&args.cert, "--cert")?;
+    let key = PrivateKeyDer::from_pem_file(&args.key)
+        .map_err(|e| bad(&args.key, "--key", &format!("holds no readable private key in PEM form ({})", reason(&e))))?;
+    // The provider is named here because the library is built without a default one.
+    let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|e| Failure::BadCredentials { what: format!("TLS cannot be set up: {e}") })?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)
+        .map_err(|e| bad(&args.key, "--key", &format!("does not fit the certificate `{}` ({e})", args.cert.display())))?;
+    if args.port == 443 {
+        config.alpn_protocols = vec![ALPN_AWS_MQTT.to_vec()];
+    }
+    Ok(Arc::new(config))
+}
+
+fn certificates(path: &Path, flag: &str) -> Result<Vec<CertificateDer<'static>>, Failure> {
+    let unreadable = |e: &rustls::pki_types::pem::Error| bad(path, flag, &format!("cannot be read ({})", reason(e)));
+    let certs: Vec<_> =
+        CertificateDer::pem_file_iter(path).map_err(|e| unreadable(&e))?.collect::<Result<_, _>>().map_err(|e| unreadable(&e))?;
+    if certs.is_empty() {
+        return Err(bad(path, flag, "holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)"));
+    }
+    Ok(certs)
+}
+
+fn reason(e: &rustls::pki_types::pem::Error) -> String {
+    match e {
+        rustls::pki_types::pem::Error::Io(e) => e.to_string(),
+        other => other.to_string(),
+    }
+}
+
+fn bad(path: &Path, flag: &str, why: &str) -> Failure {
+    Failure::BadCredentials { what: format!("the file `{}` given as {flag} {why}; nothing was sent", path.display()) }
+}

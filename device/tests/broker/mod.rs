@@ -1,0 +1,251 @@
+//! A real mosquitto with mutual TLS in a private folder, a subscriber that notes what arrived, and the device program.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
+use rumqttc::{Client, Event, MqttOptions, Packet, QoS, TlsConfiguration, Transport};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::Value;
+
+pub(crate) const TOPIC: &str = "rtr/iot/trafficdata";
+
+/// Payloads by event id, and how often each came.
+type Arrived = Arc<Mutex<BTreeMap<String, (Value, u32)>>>;
+
+pub(crate) struct Broker {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) port: u16,
+    process: Option<Child>,
+}
+
+impl Broker {
+    /// Mints an authority and certificates for broker, device and subscriber, and starts the broker.
+    pub(crate) fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let ca = Authority::new("test authority");
+        ca.write(folder.path(), "ca");
+        ca.issue(folder.path(), "broker");
+        ca.issue(folder.path(), "device");
+        ca.issue(folder.path(), "subscriber");
+        Authority::new("foreign authority").issue(folder.path(), "foreign");
+        Authority::new("foreign authority").write(folder.path(), "foreign-ca");
+        let port = free_port();
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        let config = format!(
+            "listener {port} 127.0.0.1\ncafile {}\ncertfile {}\nkeyfile {}\nrequire_certificate true\n\
+             use_identity_as_username true\nallow_anonymous false\npersistence true\npersistence_location {}/\n\
+             max_queued_messages 0\nuser root\n",
+            at("ca.pem"),
+            at("broker.pem"),
+            at("broker.key"),
+            folder.path().display()
+        );
+        fs::write(folder.path().join("mosquitto.conf"), config).unwrap();
+        let mut broker = Self { folder, port, process: None };
+        broker.resume();
+        broker
+    }
+
+    pub(crate) fn resume(&mut self) {
+        let program = ["mosquitto", "/usr/sbin/mosquitto"]
+            .into_iter()
+            .find(|p| Command::new(p).arg("-h").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok());
+        let Some(program) = program else {
+            panic!("this test needs the MQTT broker mosquitto; install it, on Debian with `apt-get install mosquitto`");
+        };
+        let log = fs::File::create(self.folder.path().join("mosquitto.log")).unwrap();
+        let child = Command::new(program)
+            .arg("-c")
+            .arg(self.folder.path().join("mosquitto.conf"))
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.process = Some(child);
+        let limit = Instant::now() + Duration::from_secs(20);
+        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            let log = fs::read_to_string(self.folder.path().join("mosquitto.log")).unwrap_or_default();
+            assert!(Instant::now() < limit, "mosquitto did not start: {log}");
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+
+    /// SIGTERM, so that what it has acknowledged is on disk: the subject is the device, not mosquitto's crash safety.
+    pub(crate) fn stop(&mut self) {
+        let Some(mut child) = self.process.take() else { return };
+        signal(&child, "TERM");
+        child.wait().unwrap();
+    }
+
+    /// SIGSTOP or SIGCONT: connections stay up and nobody answers.
+    pub(crate) fn signal(&self, name: &str) {
+        signal(self.process.as_ref().unwrap(), name);
+    }
+
+    pub(crate) fn publish(&self, extra: &[&str]) -> Command {
+        self.publish_as("device", "ca", extra)
+    }
+
+    pub(crate) fn publish_as(&self, identity: &str, ca: &str, extra: &[&str]) -> Command {
+        let at = |name: String| self.folder.path().join(name);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_speedtrap-device"));
+        command.args(["publish", "--endpoint", "localhost", "--json", "--port"]).arg(self.port.to_string());
+        command.arg("--root-ca").arg(at(format!("{ca}.pem")));
+        command.arg("--cert").arg(at(format!("{identity}.pem"))).arg("--key").arg(at(format!("{identity}.key")));
+        command.args(extra).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    pub(crate) fn file(&self, name: &str, body: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        fs::write(&path, format!("licensePlate,longitude,latitude,city,state,speed\n{body}")).unwrap();
+        path
+    }
+
+    /// Subscribes with a session that outlives the broker's restart; returns once the subscription stands.
+    pub(crate) fn subscribe(&self) -> Subscriber {
+        let mut options = MqttOptions::new("subscriber", "localhost", self.port);
+        let tls = client_tls(self.folder.path(), "subscriber");
+        options.set_transport(Transport::Tls(TlsConfiguration::Rustls(Arc::new(tls)))).set_clean_session(false);
+        options.set_max_packet_size(256 * 1024, 256 * 1024);
+        let (client, mut connection) = Client::new(options, 10);
+        client.subscribe(TOPIC, QoS::AtLeastOnce).unwrap();
+        let arrived = Arrived::default();
+        let noted = Arc::clone(&arrived);
+        let (ready, subscribed) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            for event in connection.iter() {
+                match event {
+                    Ok(Event::Incoming(Packet::SubAck(_))) => drop(ready.send(())),
+                    Ok(Event::Incoming(Packet::Publish(publish))) => {
+                        let value: Value = serde_json::from_slice(&publish.payload).unwrap();
+                        let id = value["eventId"].as_str().unwrap().to_owned();
+                        noted.lock().unwrap().entry(id).or_insert((value, 0)).1 += 1;
+                    }
+                    Ok(Event::Incoming(Packet::Disconnect) | Event::Outgoing(rumqttc::Outgoing::Disconnect)) => return,
+                    Ok(_) => {}
+                    // The broker is away for a moment.
+                    Err(_) => std::thread::park_timeout(Duration::from_millis(100)),
+                }
+            }
+        });
+        subscribed.recv_timeout(Duration::from_secs(20)).expect("no subscription");
+        Subscriber { client, arrived, thread: Some(thread) }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.process.take() {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
+pub(crate) struct Subscriber {
+    client: Client,
+    arrived: Arrived,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Subscriber {
+    pub(crate) fn count(&self) -> usize {
+        self.arrived.lock().unwrap().len()
+    }
+
+    pub(crate) fn wait_for(&self, n: usize) -> BTreeMap<String, (Value, u32)> {
+        let limit = Instant::now() + Duration::from_secs(60);
+        while self.count() < n {
+            assert!(Instant::now() < limit, "{} of {n} arrived", self.count());
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+        self.arrived.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        if self.client.disconnect().is_ok()
+            && let Some(thread) = self.thread.take()
+        {
+            drop(thread.join());
+        }
+    }
+}
+
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    fn new(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    fn write(&self, folder: &Path, name: &str) {
+        fs::write(folder.join(format!("{name}.pem")), &self.pem).unwrap();
+    }
+
+    fn issue(&self, folder: &Path, name: &str) {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.subject_alt_names = vec![SanType::DnsName("localhost".try_into().unwrap())];
+        let key = KeyPair::generate().unwrap();
+        let cert = params.signed_by(&key, &self.issuer).unwrap();
+        fs::write(folder.join(format!("{name}.pem")), cert.pem()).unwrap();
+        fs::write(folder.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+    }
+}
+
+fn client_tls(folder: &Path, name: &str) -> rustls::ClientConfig {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(folder.join("ca.pem")).unwrap()).unwrap();
+    let chain = vec![CertificateDer::from_pem_file(folder.join(format!("{name}.pem"))).unwrap()];
+    let key = PrivateKeyDer::from_pem_file(folder.join(format!("{name}.key"))).unwrap();
+    rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)
+        .unwrap()
+}
+
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+pub(crate) fn signal(child: &Child, name: &str) {
+    assert!(Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap().success());
+}
+
+/// Exit code, the JSON on standard output (null if none) and the text on standard error.
+pub(crate) fn outcome(output: &Output) -> (Option<i32>, Value, String) {
+    let json = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!said.contains("panicked"), "{said}");
+    (output.status.code(), json, said)
+}
+
+pub(crate) fn ended(mut child: Child) -> (Option<i32>, Value, String) {
+    let status = child.wait().unwrap();
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    child.stdout.take().unwrap().read_to_end(&mut stdout).unwrap();
+    child.stderr.take().unwrap().read_to_end(&mut stderr).unwrap();
+    outcome(&Output { status, stdout, stderr })
+}
