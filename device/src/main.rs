@@ -30,9 +30,8 @@ fn main() -> ExitCode {
     start_log(args.verbose);
     let mut report = Report::default();
     let ended = publish(&args, &mut report);
-    if !matches!(ended, Err(Failure::BadInput { .. } | Failure::BadCredentials { .. })) {
-        report.print(args.json);
-    }
+    report.error = ended.as_ref().err().map(ToString::to_string);
+    report.print(args.json);
     match ended {
         Ok(()) if report.rejected > 0 => ExitCode::from(3),
         Ok(()) => ExitCode::SUCCESS,

@@ -131,7 +131,11 @@ impl ReadingsFile {
         let mut row = RowBuffer::new(size);
         loop {
             let last = &taken[taken.len() - 1];
-            match row.feed(&mut self.parser, &last.text) {
+            let fed = row.feed(&mut self.parser, &last.text);
+            // A row of several lines with another number of fields was glued together by a forgotten quote.
+            let glued = taken.len() > 1 && row.ends_len != HEADER.len();
+            match fed {
+                Fed::Row { .. } | Fed::TooManyFields if glued => return Ok(self.give_up_quote(taken)),
                 Fed::Row { used } => {
                     let (number, rest) = (last.number, &last.text[used..]);
                     if rest.iter().any(|b| !matches!(b, b'\r' | b'\n')) {
@@ -150,15 +154,19 @@ impl ReadingsFile {
                     taken.push(line);
                 }
                 other => {
-                    // Only the first line is lost; those after it are read again as rows of their own.
-                    self.ahead.extend(other);
-                    for line in taken.drain(1..).rev() {
-                        self.ahead.push_front(line);
-                    }
-                    return Ok(Parsed::Rejected("a quote is opened and not closed".to_owned()));
+                    taken.extend(other);
+                    return Ok(self.give_up_quote(taken));
                 }
             }
         }
+    }
+
+    /// Only the first line is lost; those after it are read again as rows of their own.
+    fn give_up_quote(&mut self, taken: Vec<Line>) -> Parsed {
+        for line in taken.into_iter().skip(1).rev() {
+            self.ahead.push_front(line);
+        }
+        Parsed::Rejected("a quote is opened and not closed".to_owned())
     }
 
     /// The next line with its line end; a last line without one gets one.

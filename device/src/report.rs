@@ -22,6 +22,9 @@ pub(crate) struct Report {
     /// The first 1,000 of them.
     pub(crate) rejected_rows: Vec<RejectedRow>,
     pub(crate) seconds: f64,
+    /// Why the run ended early.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
 }
 
 #[derive(Debug, Serialize, PartialEq, Eq)]
@@ -40,6 +43,10 @@ impl Report {
     }
 
     pub(crate) fn print(&self, json: bool) {
+        // In words the error stands alone on standard error; counts of nothing would only hide it.
+        if !json && self.error.is_some() && self.rows == 0 {
+            return;
+        }
         let text = if json { serde_json::to_string(self).unwrap_or_default() } else { self.in_words() };
         // A reader that has gone away is not worth another error.
         drop(writeln!(std::io::stdout(), "{text}"));
