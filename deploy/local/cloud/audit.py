@@ -233,11 +233,6 @@ def seconds_of(stamp):
     return int(stamp) / 1000 if (stamp or "").isdigit() else None
 
 
-def percentile(ordered, share):
-    """Nearest rank."""
-    return ordered[max(0, -(-len(ordered) * share // 100) - 1)] if ordered else None
-
-
 def audit_alerts(dynamodb, stamps):
     rows = sent = 0
     waits = []
@@ -248,10 +243,8 @@ def audit_alerts(dynamodb, stamps):
         sent += 1
         pressed, texted = seconds_of(stamps.get(text_of(item, "eventId"))), seconds_of(text_of(item, "sentAt"))
         if pressed is not None and texted is not None:
-            waits.append((texted - pressed) * 1000)
-    waits.sort()
-    times = {"p50": percentile(waits, 50), "p99": percentile(waits, 99), "samples": len(waits)}
-    return {"rows": rows, "sent": sent}, times
+            waits.append(round((texted - pressed) * 1000, 1))
+    return {"rows": rows, "sent": sent}, waits
 
 
 def read_plates(path):
@@ -285,7 +278,7 @@ def main():
         letters, letter_events = audit_letters(dynamodb)
         in_stream, violating = audit_in_stream(kinesis, arguments.limit, letter_events)
         speeding, stamps = audit_speeding(dynamodb)
-        alerts, times = audit_alerts(dynamodb, stamps)
+        alerts, waits = audit_alerts(dynamodb, stamps)
         error_records = sum(1 for _ in stream_records(kinesis, ERROR_STREAM))
         plates = read_plates(arguments.plates) if arguments.plates else set()
         report = {
@@ -298,7 +291,7 @@ def main():
             "texts": texts.result(),
             "archive": archive.result(),
             "alerts": alerts,
-            "publish_to_text_ms": times,
+            "publish_to_text_ms": waits,
         }
     print(json.dumps(report))
 

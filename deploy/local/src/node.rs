@@ -1,0 +1,149 @@
+//! The nodes of a demo: configuring, starting and asking them.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+
+use crate::{
+    cloud::aws_environment,
+    interrupt,
+    process::{Launcher, Process, Spec},
+    report::NodeCounts,
+    stack::Stack,
+    state::read_json,
+    stop::{Code, Stop},
+};
+
+const READY_LIMIT: Duration = Duration::from_secs(90);
+const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Everything at its default, but for what a demo cannot wait for or must not share.
+const CONFIG: &str = "\
+[dashboard]
+listen = \"127.0.0.1:0\"
+
+[notify]
+# SNS' own limit of 20 a second would hold back a demo's texts for a minute.
+max_texts_per_second = 1000
+";
+
+pub(crate) struct Node {
+    pub(crate) process: Process,
+    pub(crate) dashboard_url: String,
+}
+
+#[derive(Deserialize)]
+struct Ready {
+    dashboard_url: String,
+}
+
+/// What `GET /api/v1/status` answers, as far as the demo needs it.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default)]
+struct Status {
+    outcomes_by_role: BTreeMap<String, BTreeMap<String, u64>>,
+    possible_repeats: u64,
+    idle: bool,
+}
+
+/// What all nodes say at one time.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Answers {
+    statuses: Vec<Status>,
+}
+
+impl Node {
+    /// Starts a node; it is up when [`Node::wait_until_ready`] returns.
+    fn start(launcher: &Launcher, program: &Path, stack: &Stack, folder: &Path, name: &str) -> Result<(Process, PathBuf)> {
+        let config = folder.join(format!("{name}.toml"));
+        fs::write(&config, CONFIG).context("failed to write a node's configuration")?;
+        let ready = folder.join(format!("{name}.ready.json"));
+        let mut command = Command::new(program);
+        command.arg("run").arg("--config").arg(&config).args(["--name", name]).arg("--ready-file").arg(&ready);
+        command.current_dir(folder).env("SPEEDTRAP_WAREHOUSE__URL", stack.warehouse.url());
+        aws_environment(&mut command, Some(&stack.cloud.endpoint));
+        Ok((launcher.spawn(Spec::new(name, command))?, ready))
+    }
+
+    fn wait_until_ready(mut process: Process, ready: &Path) -> Result<Self> {
+        let until = Instant::now() + READY_LIMIT;
+        loop {
+            if let Some(Ready { dashboard_url }) = read_json(ready)? {
+                return Ok(Self { process, dashboard_url });
+            }
+            process.check_running()?;
+            if Instant::now() > until {
+                let message =
+                    format!("{} was not ready within {} s\n{}", process.name, READY_LIMIT.as_secs(), process.log_tail());
+                return Err(Stop::error(Code::TimedOut, message));
+            }
+            interrupt::pause(Duration::from_millis(25))?;
+        }
+    }
+
+    /// Starts `count` nodes side by side and waits for all.
+    pub(crate) fn start_all(launcher: &Launcher, program: &Path, stack: &Stack, folder: &Path, count: u32) -> Result<Vec<Self>> {
+        let started: Vec<(Process, PathBuf)> = (1..=count)
+            .map(|number| Self::start(launcher, program, stack, folder, &format!("node-{number}")))
+            .collect::<Result<_>>()?;
+        started.into_iter().map(|(process, ready)| Self::wait_until_ready(process, &ready)).collect()
+    }
+}
+
+/// Asks every node. A node that does not answer in time is an error for the caller to bear with, or not.
+pub(crate) fn ask_all(nodes: &[Node]) -> Result<Answers> {
+    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(STATUS_TIMEOUT)).proxy(None).build().into();
+    let ask = |node: &Node| -> Result<Status> {
+        let url = format!("{}/api/v1/status", node.dashboard_url);
+        let mut answer = agent.get(&url).call().with_context(|| format!("{} does not answer at {url}", node.process.name))?;
+        answer.body_mut().read_json().with_context(|| format!("{} answers something unexpected at {url}", node.process.name))
+    };
+    Ok(Answers { statuses: nodes.iter().map(ask).collect::<Result<_>>()? })
+}
+
+impl Answers {
+    pub(crate) fn are_idle(&self) -> bool {
+        self.statuses.iter().all(|status| status.idle)
+    }
+
+    pub(crate) fn counts(&self) -> NodeCounts {
+        let ended = |role: &str| self.outcomes(role).map(|(_, count)| count).sum();
+        let enrich = |outcome: &str| self.outcomes("enrich").filter(|(name, _)| name == outcome).map(|(_, count)| count).sum();
+        NodeCounts {
+            enrich_ended: ended("enrich"),
+            errors_ended: ended("errors"),
+            under_limit: enrich("under_limit"),
+            published: enrich("published"),
+            owner_unknown: enrich("owner_unknown"),
+            possible_repeats: self.statuses.iter().map(|status| status.possible_repeats).sum(),
+        }
+    }
+
+    fn outcomes(&self, role: &str) -> impl Iterator<Item = (String, u64)> {
+        let of_role = self.statuses.iter().filter_map(|status| status.outcomes_by_role.get(role));
+        of_role.flatten().map(|(name, count)| (name.clone(), *count)).collect::<Vec<_>>().into_iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_of_several_nodes_add_up() {
+        let one = r#"{"node":"node-1","outcomes_by_role":{"enrich":{"under_limit":2,"published":3},"errors":{"rejected":1}},"possible_repeats":1,"idle":true}"#;
+        let two = r#"{"outcomes_by_role":{"enrich":{"published":4,"owner_unknown":5}},"idle":false}"#;
+        let answers = Answers { statuses: [one, two].map(|text| serde_json::from_str(text).unwrap()).into() };
+        assert!(!answers.are_idle());
+        let expected =
+            NodeCounts { enrich_ended: 14, errors_ended: 1, under_limit: 2, published: 7, owner_unknown: 5, possible_repeats: 1 };
+        assert_eq!(answers.counts(), expected);
+    }
+}
