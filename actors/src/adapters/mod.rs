@@ -1,1 +1,33 @@
 //! The ports on AWS and the warehouse.
+//!
+//! Each adapter takes a client, the names of what it uses, and [`CallLimits`]; it reads no environment. SDK errors stay in here:
+//! `failure` turns them into [`RemoteFailure`](crate::ports::RemoteFailure)s and holds the only retry loop.
+
+mod cached_drivers;
+mod dynamo_alerts;
+mod dynamo_dead_letters;
+mod dynamo_leases;
+mod dynamo_streams;
+mod dynamo_violations;
+mod failure;
+mod firehose;
+mod kinesis;
+mod kinesis_out;
+mod lease_rows;
+mod redshift_drivers;
+mod sns;
+mod warehouse_pool;
+
+pub use cached_drivers::{CachedDrivers, DriverCacheLimits, DriverCacheSnapshot};
+pub use dynamo_alerts::DynamoAlertLedger;
+pub use dynamo_dead_letters::DynamoDeadLetters;
+pub use dynamo_leases::DynamoLeaseTable;
+pub use dynamo_streams::DynamoStreamSource;
+pub use dynamo_violations::{DynamoViolationStore, violation_item};
+pub use failure::CallLimits;
+pub use firehose::FirehoseArchive;
+pub use kinesis::KinesisSource;
+pub use kinesis_out::KinesisViolationStream;
+pub use redshift_drivers::RedshiftDriverDirectory;
+pub use sns::SnsAlertSender;
+pub use warehouse_pool::{WarehouseError, WarehouseOptions, warehouse_failure, warehouse_pool};
