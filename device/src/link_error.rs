@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use rumqttc::{ConnectReturnCode, ConnectionError};
+use rumqttc::{ConnectReturnCode, ConnectionError, StateError};
 use rustls::{AlertDescription, CertificateError};
 
 use crate::config::PublishArgs;
@@ -23,6 +23,8 @@ enum Kind {
     Passing,
     /// The broker hung up during or right after the TLS handshake and gave no reason.
     HungUpAtStart,
+    /// The broker ended the connection after it had accepted the client.
+    HungUpAtWork,
     /// The broker named our certificate as the reason.
     CertificateRefused,
     /// We do not trust the broker's certificate.
@@ -40,11 +42,16 @@ impl LinkError {
         Self { kind: Kind::Passing, what: "no answer".to_owned() }
     }
 
+    /// The broker ended a working connection by itself.
+    pub(crate) fn is_hang_up(&self) -> bool {
+        self.kind == Kind::HungUpAtWork
+    }
+
     /// The failure to end with, if another attempt cannot help.
     pub(crate) fn fatal(&self, args: &PublishArgs) -> Option<Failure> {
         let (endpoint, port, what) = (&args.endpoint, args.port, &self.what);
         match self.kind {
-            Kind::Passing | Kind::HungUpAtStart => None,
+            Kind::Passing | Kind::HungUpAtStart | Kind::HungUpAtWork => None,
             Kind::CertificateRefused => Some(Failure::BadCredentials {
                 what: format!(
                     "{endpoint}:{port} refused this device's certificate ({what}). Check that `{}` is registered and active at this \
@@ -73,7 +80,8 @@ impl LinkError {
         let (endpoint, port, what) = (&args.endpoint, args.port, &self.what);
         let hint = match self.kind {
             Kind::HungUpAtStart => {
-                "A broker that hangs up at once usually knows no such certificate, or its policy does not allow this client id"
+                "A broker that hangs up at once usually knows no such certificate, does not allow this client id, or speaks no TLS on \
+                 this port"
             }
             _ => "Check --endpoint and --port, and that the broker runs and can be reached from here",
         };
@@ -110,20 +118,26 @@ pub(crate) fn judge(error: &ConnectionError, connected: bool) -> LinkError {
         return judge_tls(tls);
     }
     let io_kind = find_io_error(error).map(io::Error::kind);
-    let hung_up = matches!(
-        io_kind,
-        Some(
-            io::ErrorKind::UnexpectedEof
-                | io::ErrorKind::ConnectionReset
-                | io::ErrorKind::ConnectionAborted
-                | io::ErrorKind::BrokenPipe
-        )
-    );
+    let hung_up = matches!(error, ConnectionError::MqttState(StateError::ConnectionAborted))
+        || matches!(
+            io_kind,
+            Some(
+                io::ErrorKind::UnexpectedEof
+                    | io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::ConnectionAborted
+                    | io::ErrorKind::BrokenPipe
+            )
+        );
     let what = match find_io_error(error) {
         Some(e) => e.to_string(),
         None => error.to_string(),
     };
-    LinkError { kind: if hung_up && !connected { Kind::HungUpAtStart } else { Kind::Passing }, what }
+    let kind = match (hung_up, connected) {
+        (true, false) => Kind::HungUpAtStart,
+        (true, true) => Kind::HungUpAtWork,
+        (false, _) => Kind::Passing,
+    };
+    LinkError { kind, what }
 }
 
 fn judge_tls(error: &rustls::Error) -> LinkError {

@@ -53,6 +53,8 @@ fn publish(args: &PublishArgs, report: &mut Report) -> Result<(), Failure> {
         .build()
         .map_err(|e| Failure::BadInput { what: format!("cannot start: {e}") })?;
     let ended = runtime.block_on(Publisher::new(args, tls, rows, report, progress.clone()).run());
+    // A name lookup cannot be cancelled; after Ctrl-C nobody should wait for it.
+    runtime.shutdown_background();
     progress.finish_and_clear();
     ended
 }
@@ -69,5 +71,10 @@ fn progress_bar(bytes: u64) -> ProgressBar {
 fn start_log(verbose: bool) {
     // Only our own lines: the MQTT library reports as errors what the publisher handles.
     let filter = EnvFilter::new(if verbose { "speedtrap_device=info" } else { "speedtrap_device=warn" });
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
 }

@@ -28,6 +28,9 @@ use crate::window::Window;
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// How far a slow sender may lag behind its rate and still catch up; more would be a burst.
 const RATE_SLACK: Duration = Duration::from_millis(50);
+/// So many connections in a row that the broker accepted and ended before it acknowledged a first reading: AWS IoT tells a
+/// client in no other way that its policy does not allow it to publish.
+const MAX_FRUITLESS: u32 = 5;
 /// The farewell is a courtesy: everything is acknowledged by then.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -43,6 +46,7 @@ pub(crate) struct Publisher<'a> {
     next_send: Instant,
     started: Instant,
     ever_connected: bool,
+    hang_ups: u32,
     /// Last moment at which nothing was owed to us, or an acknowledgement came.
     progress_at: Instant,
 }
@@ -93,6 +97,7 @@ impl<'a> Publisher<'a> {
             next_send: now,
             started: now,
             ever_connected: false,
+            hang_ups: 0,
             progress_at: now,
         }
     }
@@ -117,6 +122,10 @@ impl<'a> Publisher<'a> {
             self.window.connection_lost();
             if let Some(failure) = error.fatal(self.args) {
                 return Err(failure);
+            }
+            self.hang_ups += u32::from(error.is_hang_up());
+            if self.hang_ups >= MAX_FRUITLESS && self.report.acknowledged == 0 {
+                return Err(self.publishing_refused());
             }
             let wait = self.backoff.next_wait(random_u64());
             let limit = self.give_up_at();
@@ -304,6 +313,16 @@ impl<'a> Publisher<'a> {
         }
         let late = self.window.waiting_since().is_some_and(|since| now >= since + self.args.ack_timeout());
         Ok(late.then(|| LinkError::no_acknowledgement(self.args.ack_timeout())))
+    }
+
+    fn publishing_refused(&self) -> Failure {
+        Failure::Refused {
+            what: format!(
+                "{}:{} accepts client `{}` but ended the connection {} times when readings came, and has acknowledged none. Check \
+                 that its policy allows this client to publish to `{}`",
+                self.args.endpoint, self.args.port, self.args.client_id, self.hang_ups, self.args.topic
+            ),
+        }
     }
 
     fn interrupted(&self) -> Failure {

@@ -117,6 +117,18 @@ fn a_broker_that_is_not_there_is_reported_as_unreachable() {
 }
 
 #[test]
+fn a_policy_that_forbids_publishing_is_told_apart_from_a_lost_network() {
+    let mut broker = Broker::start();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    broker.port = listener.local_addr().unwrap().port();
+    broker::hang_up_at_publish(broker.folder.path(), listener);
+    let (code, report, said) = outcome(&broker.publish(&["--file", sample()]).output().unwrap());
+    assert_eq!(code, Some(5), "{said}");
+    assert!(said.contains("policy allows this client to publish"), "{said}");
+    assert_eq!(report["acknowledged"], 0);
+}
+
+#[test]
 fn a_broker_that_falls_silent_is_given_up_and_what_is_open_is_told() {
     let broker = Broker::start();
     let subscriber = broker.subscribe();

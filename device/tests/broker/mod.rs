@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -175,10 +175,8 @@ impl Subscriber {
 
 impl Drop for Subscriber {
     fn drop(&mut self) {
-        if self.client.disconnect().is_ok()
-            && let Some(thread) = self.thread.take()
-        {
-            drop(thread.join());
+        if self.client.disconnect().is_ok() {
+            drop(self.thread.take().map(JoinHandle::join));
         }
     }
 }
@@ -224,6 +222,30 @@ fn client_tls(folder: &Path, name: &str) -> rustls::ClientConfig {
         .with_root_certificates(roots)
         .with_client_auth_cert(chain, key)
         .unwrap()
+}
+
+/// Takes every client in, and hangs up as soon as it publishes, as AWS IoT does when the policy forbids it.
+pub(crate) fn hang_up_at_publish(folder: &Path, listener: TcpListener) {
+    let chain = vec![CertificateDer::from_pem_file(folder.join("broker.pem")).unwrap()];
+    let key = PrivateKeyDer::from_pem_file(folder.join("broker.key")).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let config = Arc::new(config);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut link = rustls::StreamOwned::new(rustls::ServerConnection::new(Arc::clone(&config)).unwrap(), stream);
+            let mut buffer = [0; 1024];
+            // CONNECT, answered by a CONNACK that accepts; then whatever comes ends the connection.
+            let Ok(1..) = link.read(&mut buffer) else { continue };
+            if link.write_all(&[0x20, 0x02, 0x00, 0x00]).is_ok() {
+                drop(link.read(&mut buffer));
+            }
+        }
+    });
 }
 
 pub(crate) fn free_port() -> u16 {
