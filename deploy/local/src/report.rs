@@ -256,6 +256,7 @@ impl Report {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -323,7 +324,8 @@ mod tests {
 
     #[test]
     fn each_loss_names_its_equation() {
-        let losses: [(&str, fn(&mut Audit)); 7] = [
+        type Loss = (&'static str, fn(&mut Audit));
+        let losses: [Loss; 7] = [
             ("readings == events in", |audit| audit.in_stream.events -= 1),
             ("persisted == violations", |audit| audit.speeding = Stored { stored: 4, events: 4 }),
             ("published + owner unknown", |audit| audit.out_stream.events = 3),
@@ -385,7 +387,8 @@ mod tests {
             "reconciled",
         ];
         let mut found = keys.clone();
-        (found.sort_unstable(), expected.sort_unstable());
+        found.sort_unstable();
+        expected.sort_unstable();
         assert_eq!(found, expected);
     }
 }

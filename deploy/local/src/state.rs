@@ -92,6 +92,7 @@ pub(crate) fn write_json(path: &Path, value: &impl Serialize, mode: u32) -> Resu
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
