@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use rumqttc::{ConnectReturnCode, ConnectionError, StateError};
+use rumqttc::{ClientError, ConnectReturnCode, ConnectionError, StateError};
 use rustls::{AlertDescription, CertificateError};
 
 use crate::config::PublishArgs;
@@ -36,6 +36,10 @@ enum Kind {
 impl LinkError {
     pub(crate) fn no_acknowledgement(limit: Duration) -> Self {
         Self { kind: Kind::Passing, what: format!("no acknowledgement for {} s", limit.as_secs()) }
+    }
+
+    pub(crate) fn not_taken(error: &ClientError) -> Self {
+        Self { kind: Kind::Passing, what: format!("the MQTT library did not take a reading ({error})") }
     }
 
     pub(crate) fn no_answer() -> Self {

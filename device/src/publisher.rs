@@ -160,7 +160,9 @@ impl<'a> Publisher<'a> {
                         return Ok(Ended::Lost(error));
                     }
                     if connected {
-                        self.fill(&client, ids)?;
+                        if let Some(error) = self.fill(&client, ids)? {
+                            return Ok(Ended::Lost(error));
+                        }
                         if self.is_done() {
                             break Ok(Event::Outgoing(Outgoing::PingReq));
                         }
@@ -172,7 +174,9 @@ impl<'a> Publisher<'a> {
                 Err(error) => return Ok(Ended::Lost(judge(&error, connected))),
             }
             if connected {
-                self.fill(&client, ids)?;
+                if let Some(error) = self.fill(&client, ids)? {
+                    return Ok(Ended::Lost(error));
+                }
                 if self.is_done() {
                     farewell(&client, &mut link).await;
                     return Ok(Ended::AllAcknowledged);
@@ -210,20 +214,20 @@ impl<'a> Publisher<'a> {
     }
 
     /// Hands over what is to be sent again, then new rows, as window and rate allow.
-    fn fill(&mut self, client: &AsyncClient, ids: &mut EventIds) -> Result<(), Failure> {
+    fn fill(&mut self, client: &AsyncClient, ids: &mut EventIds) -> Result<Option<LinkError>, Failure> {
         loop {
             while let Some(send) = self.window.next_to_send(Instant::now()) {
                 if send.is_repeat {
                     self.report.repeats += 1;
                 }
-                // The queue holds a whole window and each connection gets a new one, so it cannot be full; were it so all
-                // the same, the acknowledgement would be missed and the reading sent again.
+                // The queue holds a whole window and each connection gets a new one, so it cannot be full. Were it so all the
+                // same, packet ids would no longer belong to the readings we think: only a new connection is safe then.
                 if let Err(e) = client.try_publish(self.args.topic.as_str(), QoS::AtLeastOnce, false, send.payload) {
-                    warn!("the MQTT library did not take a reading: {e}");
+                    return Ok(Some(LinkError::not_taken(&e)));
                 }
             }
             if self.rows_end || !self.window.has_room(self.report.published + 1) || Instant::now() < self.next_send {
-                return Ok(());
+                return Ok(None);
             }
             self.take_row(ids)?;
         }
