@@ -125,6 +125,10 @@ impl<'a> Demo<'a> {
     }
 
     fn play(&mut self, options: &Options) -> Result<()> {
+        if options.hold {
+            // Whoever waits for the file must not find the one of an earlier run.
+            remove_if_there(&self.endpoints_file(options))?;
+        }
         let drivers = self.load_drivers(&options.drivers)?;
         let driver_rows = self.count_drivers()?;
         let plates = self.write_plates()?;
@@ -142,7 +146,9 @@ impl<'a> Demo<'a> {
 
         self.hand_over(&report, &failures, options, &urls)?;
         if options.hold {
-            self.hold(&urls)?;
+            let held = self.hold(&urls);
+            remove_if_there(&self.endpoints_file(options))?;
+            held?;
         }
         match (report.reconciled, timed_out) {
             (true, _) => Ok(()),
@@ -287,13 +293,18 @@ impl<'a> Demo<'a> {
             eprintln!("report: {}", file.display());
         }
         if options.hold {
-            let beside = file.and_then(Path::parent).unwrap_or(self.folder.path());
-            let endpoints = beside.join("endpoints.json");
+            let endpoints = self.endpoints_file(options);
             let pids: Vec<u32> = self.nodes.iter().map(|node| node.process.id()).collect();
             self.stack.write_endpoints(&endpoints, urls, &pids)?;
             eprintln!("endpoints, with credentials: {}", endpoints.display());
         }
         Ok(())
+    }
+
+    /// Beside the report, else in the run folder.
+    fn endpoints_file(&self, options: &Options) -> PathBuf {
+        let report = options.json.as_deref().filter(|file| *file != Path::new("-"));
+        report.and_then(Path::parent).unwrap_or(self.folder.path()).join("endpoints.json")
     }
 
     /// Stays until a signal comes. A node that ends meanwhile is told of, and is no reason to leave.
@@ -319,6 +330,15 @@ impl<'a> Demo<'a> {
             eprintln!("warning: {name} did not drain within {:.1} s and was killed", DRAIN_LIMIT.as_secs_f64());
         }
         self.stack.stop();
+    }
+}
+
+fn remove_if_there(file: &Path) -> Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("failed to remove `{}`", file.display()))
+        }
+        _ => Ok(()),
     }
 }
 
