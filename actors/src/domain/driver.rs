@@ -61,7 +61,11 @@ mod tests {
     #[test]
     fn numbers_become_e164_with_plus_one_by_default() {
         for text in ["2025550123", " (202) 555-0123 ", "+1 202 555 0123", "1-202-555-0123", "202.555.0123\r"] {
-            assert_eq!(PhoneNumber::parse(text).map(|number| number.as_e164().to_owned()), Ok("+12025550123".to_owned()), "{text}");
+            assert_eq!(
+                PhoneNumber::parse(text).map(|number| number.as_e164().to_owned()),
+                Ok("+12025550123".to_owned()),
+                "{text}"
+            );
         }
     }
 

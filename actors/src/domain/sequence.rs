@@ -105,7 +105,10 @@ mod tests {
         let number = |text: &str| SequenceNumber::parse(text).expect("a number");
         assert!(number("41") < number("100"));
         assert!(number("9") < number("49600000000000000000000000000000000000000000000000000000"));
-        assert!(number("49600000000000000000000000000000000000000000000000000009") < number("49600000000000000000000000000000000000000000000000000010"));
+        assert!(
+            number("49600000000000000000000000000000000000000000000000000009")
+                < number("49600000000000000000000000000000000000000000000000000010")
+        );
         assert!(SequenceNumber::parse("TRIM_HORIZON").is_err());
         assert!(SequenceNumber::parse("").is_err());
     }

@@ -3,6 +3,9 @@
 use bytes::Bytes;
 
 use super::Ticket;
+use crate::domain::Outcome;
+use crate::observe::{ActorGone, Outlet};
+use crate::ports::Refused;
 
 /// Events that travel together, with the duty to end each of them.
 #[derive(Debug)]
@@ -57,11 +60,44 @@ impl<E> Batch<E> {
         Batch { ticket: self.ticket, items, rejects: self.rejects }
     }
 
-    /// Turns the events at these places of `items` into dead letters.
-    pub fn reject(&mut self, refused: Vec<(usize, String)>) {
-        for (at, reason) in refused.into_iter().rev() {
+    /// Ends every item that is left with the same outcome.
+    pub fn end_all(mut self, outcome: Outcome) -> Leftovers {
+        for item in &self.items {
+            self.ticket.end(item.index, outcome);
+        }
+        Leftovers { ticket: self.ticket, rejects: self.rejects }
+    }
+
+    /// Turns the items that the other side refused, by their place in `items`, into dead letters.
+    pub fn reject(&mut self, mut refused: Vec<Refused>) {
+        refused.sort_by_key(|one| one.index);
+        for Refused { index: at, reason } in refused.into_iter().rev() {
             let Item { index, record, .. } = self.items.remove(at);
             self.rejects.push(Reject { index, reason, payload: record });
         }
+    }
+}
+
+/// What is left of a batch once all its items ended: the ticket, and the events that still have to become dead letters.
+#[derive(Debug)]
+#[must_use = "leftovers hold a ticket"]
+pub struct Leftovers {
+    /// The duty to end the rejects.
+    pub ticket: Ticket,
+    /// The events that will end as dead letters.
+    pub rejects: Vec<Reject>,
+}
+
+impl Leftovers {
+    /// Finishes the ticket at once if nothing is left to do, else hands the leftovers to the end of the lane.
+    ///
+    /// # Errors
+    /// When the end of the lane is gone.
+    pub fn settle(self, lane_end: &Outlet<Self>) -> Result<(), ActorGone> {
+        if self.rejects.is_empty() {
+            self.ticket.finish();
+            return Ok(());
+        }
+        lane_end.send(self)
     }
 }

@@ -7,7 +7,7 @@ mod ledger;
 mod ticket;
 
 pub use backoff::{Backoff, RetryBudget};
-pub use batch::{Batch, Item, Reject, Unread};
+pub use batch::{Batch, Item, Leftovers, Reject, Unread};
 pub use failure::LaneFailure;
 pub use ledger::Ledger;
 pub use ticket::{GivenBack, Report, Ticket};

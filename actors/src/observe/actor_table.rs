@@ -127,7 +127,15 @@ impl ActorTable {
     fn started(&self, spot: &Spot, pid: ActorId, meter: Arc<Meter>) {
         let mut inner = self.lock();
         let (restarts, last) = inner.rows.get(&spot.path).map_or((0, None), |row| (row.restarts, row.last.clone()));
-        let row = Row { kind: spot.kind, parent: spot.parent.clone(), state: ActorState::Running, pid: Some(pid), meter, restarts, last };
+        let row = Row {
+            kind: spot.kind,
+            parent: spot.parent.clone(),
+            state: ActorState::Running,
+            pid: Some(pid),
+            meter,
+            restarts,
+            last,
+        };
         inner.rows.insert(spot.path.clone(), row);
     }
 

@@ -8,6 +8,6 @@ mod meter;
 mod metered;
 
 pub use actor_table::{ActorRow, ActorState, ActorTable, Restart, Spot};
-pub use lane_stats::{LaneSnapshot, LaneStats, LaneState};
+pub use lane_stats::{LaneSnapshot, LaneState, LaneStats};
 pub use mailbox::{ActorGone, Mailbox, Outlet};
 pub use meter::{Meter, MeterSnapshot, Waiting};

@@ -13,7 +13,10 @@ const MAX_DEPTH: usize = 32;
 pub(super) type Members<'a, const N: usize> = [Option<&'a RawValue>; N];
 
 /// Reads one JSON object and picks out the members called `names`. Names may not repeat at any level, whether wanted or not.
-pub(super) fn read_object<'a, const N: usize>(data: &'a [u8], names: &'static [&'static str; N]) -> Result<Members<'a, N>, String> {
+pub(super) fn read_object<'a, const N: usize>(
+    data: &'a [u8],
+    names: &'static [&'static str; N],
+) -> Result<Members<'a, N>, String> {
     let text = std::str::from_utf8(data).map_err(|e| format!("not UTF-8 (at byte {})", e.valid_up_to()))?;
     if !text.trim_start().starts_with('{') {
         return Err("not a JSON object".to_owned());

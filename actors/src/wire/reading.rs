@@ -121,19 +121,51 @@ mod tests {
     #[test]
     fn speeds_are_read_value_by_value() {
         for (json, mph) in [
-            ("\"76\"", 76), ("76", 76), ("\"076\"", 76), ("\" 76\"", 76), ("76.0", 76), ("\"76.00\"", 76), ("0", 0), ("\"000076\"", 76), ("999", 999),
+            ("\"76\"", 76),
+            ("76", 76),
+            ("\"076\"", 76),
+            ("\" 76\"", 76),
+            ("76.0", 76),
+            ("\"76.00\"", 76),
+            ("0", 0),
+            ("\"000076\"", 76),
+            ("999", 999),
             ("\"\\u00376\"", 76),
         ] {
             assert_eq!(read_reading(&with("speed", json)).map(|r| r.speed.mph()), Ok(mph), "{json}");
         }
-        for json in ["75.9", "-1", "true", "null", "\"NaN\"", "NaN", "\"\"", "\"76.\"", "1e2", "7.6e1", "1000", "[76]", "{\"v\":76}", "\"+76\"", "-0", "\"7 6\""] {
+        for json in [
+            "75.9",
+            "-1",
+            "true",
+            "null",
+            "\"NaN\"",
+            "NaN",
+            "\"\"",
+            "\"76.\"",
+            "1e2",
+            "7.6e1",
+            "1000",
+            "[76]",
+            "{\"v\":76}",
+            "\"+76\"",
+            "-0",
+            "\"7 6\"",
+        ] {
             assert!(read_reading(&with("speed", json)).is_err(), "{json}");
         }
     }
 
     #[test]
     fn plates_are_read_value_by_value() {
-        for (json, plate) in [("\"95B•140\"", "95B•140"), ("\" ab \"", " ab "), ("42", "42"), ("6.00E+272", "6.00E+272"), ("1.10", "1.10"), ("\"95B\\u2022140\"", "95B•140")] {
+        for (json, plate) in [
+            ("\"95B•140\"", "95B•140"),
+            ("\" ab \"", " ab "),
+            ("42", "42"),
+            ("6.00E+272", "6.00E+272"),
+            ("1.10", "1.10"),
+            ("\"95B\\u2022140\"", "95B•140"),
+        ] {
             let bytes = with("licensePlate", json);
             assert_eq!(read_reading(&bytes).expect("a reading").values[PLATE], plate, "{json}");
         }
@@ -165,11 +197,19 @@ mod tests {
         assert!(read_reading(&with("x", &deep(31))).is_ok());
         assert!(read_reading(&with("x", &deep(32))).is_err(), "33 levels with the record's own");
         assert!(read_reading(&with("x", &deep(5000))).is_err());
-        let twice = |name: &str| [&with(name, "\"1\"")[..], b""].concat().strip_suffix(b"}").map(|b| [b, format!(",\"{name}\":\"1\"}}").as_bytes()].concat());
+        let twice = |name: &str| {
+            [&with(name, "\"1\"")[..], b""]
+                .concat()
+                .strip_suffix(b"}")
+                .map(|b| [b, format!(",\"{name}\":\"1\"}}").as_bytes()].concat())
+        };
         for name in ["speed", "unknown", "sp\\u0065ed"] {
             let mut bytes = twice("speed").expect("ends with a brace");
             if name != "speed" {
-                bytes = String::from_utf8(with("speed", "\"1\"")).expect("UTF-8").replace('}', &format!(",\"{name}\":1,\"{name}\":2}}")).into_bytes();
+                bytes = String::from_utf8(with("speed", "\"1\""))
+                    .expect("UTF-8")
+                    .replace('}', &format!(",\"{name}\":1,\"{name}\":2}}"))
+                    .into_bytes();
             }
             assert!(read_reading(&bytes).is_err(), "{name} twice");
         }

@@ -41,7 +41,10 @@ pub fn read_rule_error(data: &Bytes) -> RuleError {
         let payload = STANDARD.decode(&wire.base64_original_payload).ok()?;
         let failures: Vec<String> =
             wire.failures.iter().map(|failure| format!("{}: {}", failure.failed_action, failure.error_message)).collect();
-        Some(RuleError { payload: payload.into(), reason: format!("IoT rule {} failed: {}", wire.rule_name, failures.join("; ")) })
+        Some(RuleError {
+            payload: payload.into(),
+            reason: format!("IoT rule {} failed: {}", wire.rule_name, failures.join("; ")),
+        })
     });
     read.unwrap_or_else(|| RuleError { payload: data.clone(), reason: "not an error record of an IoT rule".to_owned() })
 }

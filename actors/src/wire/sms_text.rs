@@ -48,7 +48,9 @@ pub enum TemplateError {
     #[error("`{{` without `}}` after byte {0}")]
     Unclosed(usize),
     /// A name that no violation has.
-    #[error("`{{{0}}}` is not a value; known are first_name, last_name, licensePlate, city, state, speed, longitude, latitude, iottimestamp, eventId")]
+    #[error(
+        "`{{{0}}}` is not a value; known are first_name, last_name, licensePlate, city, state, speed, longitude, latitude, iottimestamp, eventId"
+    )]
     Unknown(String),
 }
 
@@ -114,8 +116,15 @@ mod tests {
 
     fn violation() -> PublishedViolation {
         let speed = SpeedMph::new(76).expect("a speed");
-        let event = SpeedEvent::new(["2020-07-01 12:00:00.123456", "4-2288B", "101.766855", "79.694526", "West {state}", "Iowa"], "e-1", speed);
-        PublishedViolation { event, driver: Driver { first_name: "Ada".into(), last_name: "Example".into(), myphone: "2025550123".into() } }
+        let event = SpeedEvent::new(
+            ["2020-07-01 12:00:00.123456", "4-2288B", "101.766855", "79.694526", "West {state}", "Iowa"],
+            "e-1",
+            speed,
+        );
+        PublishedViolation {
+            event,
+            driver: Driver { first_name: "Ada".into(), last_name: "Example".into(), myphone: "2025550123".into() },
+        }
     }
 
     #[test]

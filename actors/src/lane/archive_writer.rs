@@ -1,0 +1,102 @@
+//! Turns changes of the speeding table into archive lines.
+//!
+//! Child of `LaneSupervisor`. Receives `Accept` from `ShardReader`, hands what is left to `LaneEnd`. An image that is no violation
+//! becomes a dead letter; a delivery stream that stays unavailable past its budget ends the lane.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+
+use super::workbench::Workbench;
+use crate::domain::Outcome;
+use crate::flow::{Batch, LaneFailure, Leftovers, Unread};
+use crate::observe::{Mailbox, Meter, Outlet};
+use crate::ports::{Archive, RemoteFailure};
+use crate::wire::{StreamImage, read_stream_image, write_archive_line};
+
+pub(super) struct ArchiveWriter;
+
+#[derive(Debug)]
+pub(super) enum ArchiveWriterMsg {
+    Accept(Batch<Unread>),
+    Appended(Result<Leftovers, RemoteFailure>),
+}
+
+pub(super) struct ArchiveWriterArgs {
+    pub(super) meter: Arc<Meter>,
+    pub(super) archive: Arc<dyn Archive>,
+    pub(super) lane_end: Outlet<Leftovers>,
+}
+
+pub(super) struct ArchiveWriterState {
+    myself: Mailbox<ArchiveWriterMsg>,
+    archive: Arc<dyn Archive>,
+    lane_end: Outlet<Leftovers>,
+    bench: Workbench<Batch<Unread>>,
+}
+
+impl ractor::Message for ArchiveWriterMsg {}
+
+impl Actor for ArchiveWriter {
+    type Msg = ArchiveWriterMsg;
+    type State = ArchiveWriterState;
+    type Arguments = ArchiveWriterArgs;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<ArchiveWriterMsg>,
+        args: ArchiveWriterArgs,
+    ) -> Result<ArchiveWriterState, ActorProcessingErr> {
+        let myself = Mailbox::new(myself, args.meter);
+        Ok(ArchiveWriterState { myself, archive: args.archive, lane_end: args.lane_end, bench: Workbench::new() })
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<ArchiveWriterMsg>,
+        message: ArchiveWriterMsg,
+        state: &mut ArchiveWriterState,
+    ) -> Result<(), ActorProcessingErr> {
+        let (archive, myself) = (Arc::clone(&state.archive), state.myself.clone());
+        match message {
+            ArchiveWriterMsg::Accept(batch) => state.bench.accept(batch, |batch| work(archive, myself, batch)),
+            ArchiveWriterMsg::Appended(appended) => {
+                appended.map_err(LaneFailure::from)?.settle(&state.lane_end).map_err(LaneFailure::from)?;
+                state.bench.done(|batch| work(archive, myself, batch));
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn work(archive: Arc<dyn Archive>, myself: Mailbox<ArchiveWriterMsg>, batch: Batch<Unread>) {
+    let _waiting = myself.meter().wait();
+    let appended = append(&*archive, batch).await;
+    // When the actor is gone there is nobody left to tell.
+    let _gone = myself.cast(ArchiveWriterMsg::Appended(appended));
+}
+
+async fn append(archive: &dyn Archive, batch: Batch<Unread>) -> Result<Leftovers, RemoteFailure> {
+    let mut lines = batch.convert(|ticket, index, record, Unread| match read_stream_image(record) {
+        Ok(StreamImage::Put(line)) => Ok(Some(Bytes::from(write_archive_line(&line)))),
+        Ok(StreamImage::Removed) => {
+            ticket.end(index, Outcome::Skipped);
+            Ok(None)
+        }
+        Err(error) => Err(error.to_string()),
+    });
+    if lines.items.is_empty() {
+        return Ok(lines.end_all(Outcome::Archived));
+    }
+    match archive.append(&lines.items.iter().map(|item| item.event.clone()).collect::<Vec<_>>()).await {
+        Ok(refused) => {
+            lines.reject(refused);
+            Ok(lines.end_all(Outcome::Archived))
+        }
+        Err(failure) => {
+            lines.ticket.abandon();
+            Err(failure)
+        }
+    }
+}

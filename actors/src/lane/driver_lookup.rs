@@ -1,0 +1,102 @@
+//! Adds the registered owner to each violation.
+//!
+//! Child of `LaneSupervisor`. Receives `Accept` from `SpeedFilter`, sends to `ViolationPersister`. A batch whose plates are all
+//! cached passes at once; else one lookup runs, and the batches behind it wait so that they stay in order. A directory that
+//! stays unavailable past its budget ends the lane; an unknown plate does not.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+
+use super::workbench::Workbench;
+use crate::adapters::CachedDrivers;
+use crate::domain::{Driver, PlateKey, SpeedEvent, Violation};
+use crate::flow::{Batch, LaneFailure};
+use crate::observe::{Mailbox, Meter, Outlet};
+use crate::ports::RemoteFailure;
+
+pub(super) struct DriverLookup;
+
+#[derive(Debug)]
+pub(super) enum DriverLookupMsg {
+    Accept(Batch<SpeedEvent>),
+    LookedUp(Result<Batch<Violation>, RemoteFailure>),
+}
+
+pub(super) struct DriverLookupArgs {
+    pub(super) meter: Arc<Meter>,
+    pub(super) drivers: Arc<CachedDrivers>,
+    pub(super) next: Outlet<Batch<Violation>>,
+}
+
+pub(super) struct DriverLookupState {
+    myself: Mailbox<DriverLookupMsg>,
+    drivers: Arc<CachedDrivers>,
+    next: Outlet<Batch<Violation>>,
+    bench: Workbench<Batch<SpeedEvent>>,
+}
+
+impl ractor::Message for DriverLookupMsg {}
+
+impl Actor for DriverLookup {
+    type Msg = DriverLookupMsg;
+    type State = DriverLookupState;
+    type Arguments = DriverLookupArgs;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<DriverLookupMsg>,
+        args: DriverLookupArgs,
+    ) -> Result<DriverLookupState, ActorProcessingErr> {
+        Ok(DriverLookupState {
+            myself: Mailbox::new(myself, args.meter),
+            drivers: args.drivers,
+            next: args.next,
+            bench: Workbench::new(),
+        })
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<DriverLookupMsg>,
+        message: DriverLookupMsg,
+        state: &mut DriverLookupState,
+    ) -> Result<(), ActorProcessingErr> {
+        let (drivers, myself) = (Arc::clone(&state.drivers), state.myself.clone());
+        match message {
+            DriverLookupMsg::Accept(batch) => state.bench.accept(batch, |batch| work(drivers, myself, batch)),
+            DriverLookupMsg::LookedUp(looked_up) => {
+                state.next.send(looked_up.map_err(LaneFailure::from)?).map_err(LaneFailure::from)?;
+                state.bench.done(|batch| work(drivers, myself, batch));
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn work(drivers: Arc<CachedDrivers>, myself: Mailbox<DriverLookupMsg>, batch: Batch<SpeedEvent>) {
+    let _waiting = myself.meter().wait();
+    let looked_up = look_up(&drivers, batch).await;
+    // When the actor is gone there is nobody left to tell.
+    let _gone = myself.cast(DriverLookupMsg::LookedUp(looked_up));
+}
+
+async fn look_up(drivers: &CachedDrivers, batch: Batch<SpeedEvent>) -> Result<Batch<Violation>, RemoteFailure> {
+    let keys: Vec<PlateKey> = batch.items.iter().map(|item| item.event.plate_key()).collect();
+    match drivers.resolve(&keys).await {
+        Ok(found) => Ok(join(batch, &keys, &found)),
+        Err(failure) => {
+            batch.ticket.abandon();
+            Err(failure)
+        }
+    }
+}
+
+fn join(batch: Batch<SpeedEvent>, keys: &[PlateKey], found: &HashMap<PlateKey, Option<Arc<Driver>>>) -> Batch<Violation> {
+    let mut keys = keys.iter();
+    batch.convert(|_, _, _, event| {
+        let driver = keys.next().and_then(|key| found.get(key)).cloned().flatten();
+        Ok(Some(Violation { event, driver }))
+    })
+}

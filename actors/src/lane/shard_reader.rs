@@ -1,0 +1,339 @@
+//! Lets records into a lane: the only actor that does, against the ledger's credit.
+//!
+//! Child of `LaneSupervisor`, the first actor of a generation and the last one spawned. Reads the shard at most once per poll
+//! interval and only while half of the credit is free, sends batches to the first stage, hears of their end through their
+//! tickets, and asks `LeaseKeeper` to write the checkpoint. An expired iterator is opened again at the last record; a source that
+//! stays unavailable past its budget ends the lane.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::LaneSettings;
+use super::isolation::Admission;
+use super::lease_keeper::LeaseKeeperMsg;
+use super::supervisor::LaneNews;
+use crate::domain::{Position, ShardId};
+use crate::flow::{Batch, GivenBack, Item, LaneFailure, Ledger, Leftovers, Reject, Report, Ticket, Unread};
+use crate::observe::{ActorGone, LaneStats, Mailbox, Meter, Outlet};
+use crate::ports::{Checkpoint, Page, Record, ShardIterator, ShardSource, SourceError, StartAt};
+
+/// A dropped ticket waits this long before it ends the lane, so that the failure that dropped it is heard first.
+const LOST_GRACE: Duration = Duration::from_millis(100);
+
+pub(super) struct ShardReader;
+
+#[derive(Debug)]
+pub(super) enum ShardReaderMsg {
+    PollDue,
+    Opened(Result<ShardIterator, SourceError>),
+    Read(Result<Page, SourceError>),
+    Report(Report),
+    LostDue(usize),
+    CheckpointDue,
+    Checkpointed(Checkpoint),
+    Drain,
+}
+
+pub(super) struct ShardReaderArgs {
+    pub(super) meter: Arc<Meter>,
+    pub(super) shard: ShardId,
+    pub(super) source: Arc<dyn ShardSource>,
+    pub(super) settings: LaneSettings,
+    pub(super) start: StartAt,
+    /// Records up to and including this one are done.
+    pub(super) done_to: Option<Position>,
+    pub(super) admission: Admission,
+    pub(super) stats: LaneStats,
+    pub(super) first_stage: Outlet<Batch<Unread>>,
+    pub(super) lane_end: Outlet<Leftovers>,
+    pub(super) keeper: Mailbox<LeaseKeeperMsg>,
+    pub(super) news: Outlet<LaneNews>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// A timer or freed credit will start the next read.
+    Idle,
+    /// The shard is being opened or read.
+    Asking,
+    /// The shard is closed and read to its end.
+    AtEnd,
+}
+
+pub(super) struct ShardReaderState {
+    myself: Mailbox<ShardReaderMsg>,
+    args: ShardReaderArgs,
+    ledger: Ledger,
+    reading: Reading,
+    iterator: Option<ShardIterator>,
+    /// Read and not let in yet: at most one answer of the source.
+    fetched: VecDeque<Record>,
+    /// The last record read, or the checkpoint that the lane started from.
+    read_to: Option<Position>,
+    next_poll: Instant,
+    draining: bool,
+    passed_alone: usize,
+    asked_checkpoint: Option<Checkpoint>,
+    written_checkpoint: Option<Checkpoint>,
+    said_done: bool,
+    running: JoinSet<()>,
+}
+
+impl ractor::Message for ShardReaderMsg {}
+
+impl Actor for ShardReader {
+    type Msg = ShardReaderMsg;
+    type State = ShardReaderState;
+    type Arguments = ShardReaderArgs;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<ShardReaderMsg>,
+        args: ShardReaderArgs,
+    ) -> Result<ShardReaderState, ActorProcessingErr> {
+        let myself = Mailbox::new(myself, Arc::clone(&args.meter));
+        myself.cast(ShardReaderMsg::PollDue)?;
+        myself.cast_after(args.settings.checkpoint_interval, || ShardReaderMsg::CheckpointDue);
+        Ok(ShardReaderState {
+            myself,
+            ledger: Ledger::new(args.settings.credit_events, args.settings.credit_bytes),
+            reading: Reading::Idle,
+            iterator: None,
+            fetched: VecDeque::new(),
+            read_to: args.done_to.clone(),
+            next_poll: Instant::now(),
+            draining: false,
+            passed_alone: 0,
+            asked_checkpoint: None,
+            written_checkpoint: None,
+            said_done: false,
+            running: JoinSet::new(),
+            args,
+        })
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<ShardReaderMsg>,
+        message: ShardReaderMsg,
+        state: &mut ShardReaderState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            ShardReaderMsg::PollDue => state.poll(),
+            ShardReaderMsg::Opened(Ok(iterator)) => {
+                state.iterator = Some(iterator);
+                state.reading = Reading::Idle;
+                state.poll();
+            }
+            ShardReaderMsg::Read(Ok(page)) => state.take_in(page)?,
+            ShardReaderMsg::Read(Err(SourceError::IteratorExpired)) => {
+                state.iterator = None;
+                state.reading = Reading::Idle;
+                state.poll();
+            }
+            ShardReaderMsg::Opened(Err(error)) | ShardReaderMsg::Read(Err(error)) => return Err(LaneFailure::from(error).into()),
+            ShardReaderMsg::Report(report) => state.settle(report)?,
+            ShardReaderMsg::LostDue(open) => return Err(LaneFailure::TicketLost { open }.into()),
+            ShardReaderMsg::CheckpointDue => {
+                state.myself.cast_after(state.args.settings.checkpoint_interval, || ShardReaderMsg::CheckpointDue);
+                state.ask_checkpoint()?;
+            }
+            ShardReaderMsg::Checkpointed(checkpoint) => state.checkpointed(checkpoint)?,
+            ShardReaderMsg::Drain => {
+                state.draining = true;
+                state.fetched.clear();
+            }
+        }
+        Ok(state.finish_if_done()?)
+    }
+}
+
+impl ShardReaderState {
+    /// Starts the next read if everything allows it; else the event that will allow it calls again.
+    fn poll(&mut self) {
+        if self.reading != Reading::Idle || self.draining || !self.fetched.is_empty() || !self.ledger.worth_reading() {
+            return;
+        }
+        if Instant::now() < self.next_poll {
+            return;
+        }
+        self.reading = Reading::Asking;
+        while self.running.try_join_next().is_some() {}
+        let (source, myself) = (Arc::clone(&self.args.source), self.myself.clone());
+        if let Some(iterator) = self.iterator.clone() {
+            self.next_poll = Instant::now() + self.args.settings.poll_interval;
+            self.myself.cast_after(self.args.settings.poll_interval, || ShardReaderMsg::PollDue);
+            let limit = self.args.settings.read_limit.min(self.ledger.credit_events()).max(1);
+            let waiting = self.args.meter.wait();
+            self.running.spawn(async move {
+                let page = source.read(&iterator, limit).await;
+                drop(waiting);
+                // When the actor is gone there is nobody left to tell.
+                let _gone = myself.cast(ShardReaderMsg::Read(page));
+            });
+        } else {
+            let (shard, start) = (self.args.shard.clone(), self.start());
+            self.running.spawn(async move {
+                let iterator = source.iterator(&shard, &start).await;
+                // When the actor is gone there is nobody left to tell.
+                let _gone = myself.cast(ShardReaderMsg::Opened(iterator));
+            });
+        }
+    }
+
+    /// Opens at the last record rather than after it, as the Kinesis Client Library does, and drops what is done: a record may
+    /// hold several user records of which only some are done.
+    fn start(&self) -> StartAt {
+        match &self.read_to {
+            Some(position) => StartAt::Sequence(position.sequence.clone()),
+            None => self.args.start.clone(),
+        }
+    }
+
+    fn take_in(&mut self, page: Page) -> Result<(), ActorGone> {
+        self.args.stats.lag(&self.args.shard, page.millis_behind_latest);
+        self.reading = if page.next.is_some() { Reading::Idle } else { Reading::AtEnd };
+        self.iterator = page.next;
+        if self.draining {
+            return Ok(());
+        }
+        for record in page.records {
+            if self.read_to.as_ref().is_none_or(|read_to| record.position > *read_to) {
+                self.read_to = Some(record.position.clone());
+                self.fetched.push_back(record);
+            }
+        }
+        self.admit()?;
+        self.poll();
+        Ok(())
+    }
+
+    /// Lets in what the credit allows.
+    fn admit(&mut self) -> Result<(), ActorGone> {
+        while let Some(first) = self.fetched.front() {
+            let alone = match &self.args.admission {
+                Admission::Batches => false,
+                Admission::Alone { .. } if self.ledger.is_empty() => true,
+                Admission::Alone { .. } => return Ok(()),
+            };
+            if !self.ledger.admits(first.data.len()) {
+                return Ok(());
+            }
+            let records = self.next_batch(alone);
+            self.send(records, alone)?;
+        }
+        Ok(())
+    }
+
+    fn next_batch(&mut self, alone: bool) -> Vec<Record> {
+        let settings = &self.args.settings;
+        let most_events = if alone { 1 } else { settings.batch_events.min(self.ledger.credit_events()).max(1) };
+        let mut bytes = 0;
+        let fits = |record: &&Record| {
+            bytes += record.data.len();
+            bytes <= settings.batch_bytes && self.ledger.admits(bytes)
+        };
+        let n_events = self.fetched.iter().take(most_events).take_while(fits).count().max(1);
+        self.fetched.drain(..n_events).collect()
+    }
+
+    fn send(&mut self, records: Vec<Record>, alone: bool) -> Result<(), ActorGone> {
+        let bytes = records.iter().map(|record| record.data.len()).sum();
+        let positions: Vec<Position> = records.iter().map(|record| record.position.clone()).collect();
+        let number = self.ledger.issue(positions.clone(), bytes);
+        self.args.stats.admitted(&self.args.shard, records.len());
+        let condemned = match &self.args.admission {
+            Admission::Alone { condemned: Some(condemned) } => positions.first() == Some(condemned),
+            _ => false,
+        };
+        if alone {
+            self.args.news.send(LaneNews::Alone(positions[0].clone()))?;
+        }
+        let ticket = Ticket::new(number, positions, self.myself.outlet(ShardReaderMsg::Report));
+        let indexed = records
+            .into_iter()
+            .enumerate()
+            .map(|(index, record)| (u16::try_from(index).expect("a batch holds few events"), record.data));
+        if condemned {
+            let reason = "it ended the lane several times while it was alone in it";
+            let rejects = indexed.map(|(index, payload)| Reject { index, reason: reason.to_owned(), payload }).collect();
+            return Leftovers { ticket, rejects }.settle(&self.args.lane_end);
+        }
+        let items = indexed.map(|(index, record)| Item { index, record, event: Unread }).collect();
+        self.args.first_stage.send(Batch { ticket, items, rejects: Vec::new() })
+    }
+
+    fn settle(&mut self, report: Report) -> Result<(), ActorGone> {
+        self.args.stats.ended(&self.args.shard, &report.outcomes);
+        if let GivenBack::Lost { open } = report.how {
+            self.myself.cast_after(LOST_GRACE, move || ShardReaderMsg::LostDue(open));
+            return Ok(());
+        }
+        if self.ledger.resolve(report.number, report.ended_prefix).is_some() {
+            self.args.news.send(LaneNews::Progress)?;
+        }
+        if matches!(self.args.admission, Admission::Alone { .. }) {
+            self.passed_alone += 1;
+            if self.passed_alone > self.args.settings.credit_events {
+                self.args.admission = Admission::Batches;
+                self.args.news.send(LaneNews::Cleared)?;
+            }
+        }
+        if !self.draining {
+            self.admit()?;
+            self.poll();
+        }
+        Ok(())
+    }
+
+    fn ask_checkpoint(&mut self) -> Result<(), ActorGone> {
+        let Some(watermark) = self.ledger.watermark() else { return Ok(()) };
+        let checkpoint = Checkpoint::At(watermark.clone());
+        if self.asked_checkpoint.as_ref() == Some(&checkpoint) {
+            return Ok(());
+        }
+        self.write(checkpoint)
+    }
+
+    fn write(&mut self, checkpoint: Checkpoint) -> Result<(), ActorGone> {
+        self.asked_checkpoint = Some(checkpoint.clone());
+        self.args.keeper.cast(LeaseKeeperMsg::Checkpoint(checkpoint, self.myself.outlet(ShardReaderMsg::Checkpointed)))
+    }
+
+    fn checkpointed(&mut self, checkpoint: Checkpoint) -> Result<(), ActorGone> {
+        if let Checkpoint::At(position) = &checkpoint {
+            self.args.stats.checkpointed(&self.args.shard, position);
+            self.args.news.send(LaneNews::Checkpointed(position.clone()))?;
+        }
+        self.written_checkpoint = Some(checkpoint);
+        Ok(())
+    }
+
+    /// At the end of the shard, or when draining, and with everything ended: writes the last checkpoint, then says so.
+    fn finish_if_done(&mut self) -> Result<(), ActorGone> {
+        let at_end = self.reading == Reading::AtEnd && self.fetched.is_empty() && self.ledger.is_empty() && !self.draining;
+        let drained = self.draining && self.reading != Reading::Asking && self.ledger.is_quiet();
+        if self.said_done || !(at_end || drained) {
+            return Ok(());
+        }
+        let last = if at_end { Some(Checkpoint::ShardEnd) } else { self.ledger.watermark().cloned().map(Checkpoint::At) };
+        match last {
+            Some(last) if self.written_checkpoint.as_ref() != Some(&last) => {
+                if self.asked_checkpoint.as_ref() == Some(&last) {
+                    Ok(())
+                } else {
+                    self.write(last)
+                }
+            }
+            _ => {
+                self.said_done = true;
+                self.args.news.send(if at_end { LaneNews::ShardEnded } else { LaneNews::Drained })
+            }
+        }
+    }
+}
