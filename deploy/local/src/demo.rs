@@ -34,6 +34,8 @@ const LOOK_PAUSE: Duration = Duration::from_millis(200);
 /// An audit reads everything there is, so it waits until the nodes look finished, and a little between two tries.
 const AUDIT_PAUSE: Duration = Duration::from_millis(700);
 
+const MAX_REJECTED_SHOWN: usize = 10;
+
 /// The demo's options, with absolute paths.
 pub(crate) struct Options {
     pub(crate) drivers: PathBuf,
@@ -59,6 +61,8 @@ struct Loaded {
     rows: u64,
     drivers: u64,
     rejected: u64,
+    #[serde(default)]
+    rejects_file: Option<PathBuf>,
 }
 
 /// What `speedtrap-device publish --json` prints.
@@ -75,6 +79,8 @@ struct Published {
 #[derive(Deserialize)]
 struct RejectedRow {
     line: u64,
+    #[serde(default)]
+    column: Option<String>,
     reason: String,
 }
 
@@ -163,11 +169,11 @@ impl<'a> Demo<'a> {
         command.arg("load").arg(file).args(["--json", "--rejects-dir"]).arg(self.work.join("rejects"));
         command.env("SPEEDTRAP_LOADER_WAREHOUSE__URL", self.stack.warehouse.url());
         let finished = self.run("loader", command)?;
-        let Loaded { rows, drivers, rejected } = parse(finished, "the loader")?;
+        let Loaded { rows, drivers, rejected, rejects_file } = parse(finished, "the loader")?;
         step.done(&format!("{drivers} drivers from {rows} rows"));
-        if rejected > 0 {
-            eprintln!("note: {rejected} rows of `{}` were rejected", file.display());
-        }
+        let details = rejects_file.and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
+        let rows: Vec<RejectedRow> = details.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        tell_rejected(file, rejected, &rows);
         Ok(drivers)
     }
 
@@ -197,12 +203,7 @@ impl<'a> Demo<'a> {
         let finished = self.run("device", command)?;
         let Published { rows, acknowledged, rejected_rows, seconds } = parse(finished, "the device")?;
         step.done(&format!("{acknowledged} of {rows} acknowledged, {seconds:.1} s on the line"));
-        for RejectedRow { line, reason } in rejected_rows.iter().take(10) {
-            eprintln!("note: line {line} of `{}` was rejected: {reason}", file.display());
-        }
-        if rejected_rows.len() > 10 {
-            eprintln!("note: and {} more", rejected_rows.len() - 10);
-        }
+        tell_rejected(file, rejected_rows.len() as u64, &rejected_rows);
         Ok(acknowledged)
     }
 
@@ -330,6 +331,21 @@ impl<'a> Demo<'a> {
             eprintln!("warning: {name} did not drain within {:.1} s and was killed", DRAIN_LIMIT.as_secs_f64());
         }
         self.stack.stop();
+    }
+}
+
+/// Says which rows were rejected and why, without showing what stands in them.
+fn tell_rejected(file: &Path, count: u64, rows: &[RejectedRow]) {
+    if count == 0 {
+        return;
+    }
+    eprintln!("note: {count} rows of `{}` were rejected", file.display());
+    for RejectedRow { line, column, reason } in rows.iter().take(MAX_REJECTED_SHOWN) {
+        let column = column.as_deref().map(|column| format!(", {column}")).unwrap_or_default();
+        eprintln!("  line {line}{column}: {reason}");
+    }
+    if rows.len() > MAX_REJECTED_SHOWN {
+        eprintln!("  and {} more", rows.len() - MAX_REJECTED_SHOWN);
     }
 }
 

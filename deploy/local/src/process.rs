@@ -156,6 +156,10 @@ impl Launcher {
         if command.get_envs().all(|(key, _)| key != "NO_PROXY") {
             command.env("NO_PROXY", "127.0.0.1,localhost").env("no_proxy", "127.0.0.1,localhost");
         }
+        // The launcher's own settings, which a node would take for keys of its configuration.
+        for own in ["SPEEDTRAP_BIN_DIR", "SPEEDTRAP_PYTHON"] {
+            command.env_remove(own);
+        }
         command.process_group(0);
         let child =
             command.spawn().with_context(|| format!("failed to start {name} (`{}`)", command.get_program().to_string_lossy()))?;
