@@ -124,7 +124,7 @@ impl Cloud {
         let mut command = self.script("provision.py");
         command.arg("--template").arg(self.scripts.join("speedtrap.yaml")).arg("--keys").arg(&self.keys);
         command.arg("--parameter").arg(format!("ShardCount={shards}"));
-        let finished = launcher.run(Spec::new("provision", command).output(Output::Capture), PROVISION_LIMIT, || ())?;
+        let finished = launcher.run(Spec::new("provision", command).output(Output::Capture), PROVISION_LIMIT, || Ok(()))?;
         let provisioned: Provisioned =
             serde_json::from_str(&finished.accept(&[0])?.stdout()?).context("provision.py printed something unexpected")?;
         step.done(&format!("{} resources", provisioned.resources));
@@ -138,7 +138,7 @@ impl Cloud {
     pub(crate) fn audit(&self, launcher: &Launcher, plates: &Path) -> Result<Audit> {
         let mut command = self.script("audit.py");
         command.arg("--plates").arg(plates);
-        let finished = launcher.run(Spec::new("audit", command).output(Output::Capture), AUDIT_LIMIT, || ())?;
+        let finished = launcher.run(Spec::new("audit", command).output(Output::Capture), AUDIT_LIMIT, || Ok(()))?;
         serde_json::from_str(&finished.accept(&[0])?.stdout()?).context("audit.py printed something unexpected")
     }
 

@@ -24,8 +24,9 @@ use crate::{
     stop::{Code, Stop},
 };
 
-/// Nodes drain in this time or are killed; with the stack's own limit it stays below the promised 10 s.
-const DRAIN_LIMIT: Duration = Duration::from_millis(5500);
+/// Nodes drain in this time or are killed: with the longest call before it and the stack's own limit after it, everything
+/// is gone within the promised 10 s of a signal.
+const DRAIN_LIMIT: Duration = Duration::from_millis(5000);
 /// When nothing has moved for this long, nothing will.
 const STALL_LIMIT: Duration = Duration::from_secs(30);
 /// Nodes that are busy with something else than answering are borne with for this long.
@@ -90,13 +91,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             return Err(Stop::error(Code::NotFound, format!("there is no file `{}`", file.display())));
         }
     }
+    if let Some(parent) =
+        options.json.as_deref().and_then(Path::parent).filter(|parent| !parent.as_os_str().is_empty() && !parent.is_dir())
+    {
+        return Err(Stop::error(Code::NotFound, format!("there is no folder `{}` for the report", parent.display())));
+    }
     let folder = RunFolder::create()?;
     let result = run_in(&folder, options);
-    if let Err(error) = &result
-        && !interrupt::is_set()
-        && error.downcast_ref::<Stop>().is_none_or(|stop| stop.code != Code::NotFound)
-    {
-        eprintln!("all logs are kept in `{}`", folder.keep_logs().display());
+    if result.is_err() && !interrupt::is_set() {
+        folder.keep_logs();
     }
     result
 }
@@ -163,7 +166,7 @@ impl<'a> Demo<'a> {
         }
     }
 
-    fn load_drivers(&self, file: &Path) -> Result<u64> {
+    fn load_drivers(&mut self, file: &Path) -> Result<u64> {
         let step = Step::start("loading drivers through Firehose and S3 into the warehouse");
         let mut command = self.command(&self.programs.loader);
         command.arg("load").arg(file).args(["--json", "--rejects-dir"]).arg(self.work.join("rejects"));
@@ -190,7 +193,7 @@ impl<'a> Demo<'a> {
         Ok(file)
     }
 
-    fn publish_readings(&self, file: &Path, rate: Option<f64>) -> Result<u64> {
+    fn publish_readings(&mut self, file: &Path, rate: Option<f64>) -> Result<u64> {
         let step = Step::start("publishing readings over MQTT with mutual TLS");
         let device = &self.stack.device;
         let mut command = self.command(&self.programs.device);
@@ -215,10 +218,12 @@ impl<'a> Demo<'a> {
         command
     }
 
-    /// Exit code 3 means that some rows were rejected and the rest went through.
-    fn run(&self, name: &str, command: Command) -> Result<Finished> {
-        let limit = Duration::from_secs(24 * 3600);
-        self.launcher.run(Spec::new(name, command).output(Output::Capture), limit, || ())?.accept(&[0, Code::Partial as i32])
+    /// Runs it for as long as it takes, while all it talks to runs. Exit code 3 means that some rows were rejected and the
+    /// rest went through.
+    fn run(&mut self, name: &str, command: Command) -> Result<Finished> {
+        let launcher = self.launcher;
+        let spec = Spec::new(name, command).output(Output::Capture);
+        launcher.run(spec, Duration::MAX, || self.check_running())?.accept(&[0, Code::Partial as i32])
     }
 
     fn check_running(&mut self) -> Result<()> {

@@ -42,7 +42,7 @@ pub(crate) fn cloud_python(launcher: &Launcher) -> Result<PathBuf> {
     let unfinished = fresh_folder(&cache, &folder)?;
     let mut make = Command::new(&base.path);
     make.args(["-I", "-m", "venv"]).arg(unfinished.path());
-    launcher.run(Spec::new("venv", make), INSTALL_LIMIT, || ())?.accept(&[0]).with_context(|| {
+    launcher.run(Spec::new("venv", make), INSTALL_LIMIT, || Ok(()))?.accept(&[0]).with_context(|| {
         "failed to make a virtual environment; on Debian and Ubuntu, `apt install python3-venv` provides it".to_owned()
     })?;
     pip_install(launcher, &unfinished.path().join("bin/python"), "pip-cloud", CLOUD_PINS, None, &step)?;
@@ -99,6 +99,7 @@ fn pip_install(launcher: &Launcher, python: &Path, name: &str, pins: &str, targe
             seen = collected;
             step.note(&format!("package {seen}"));
         }
+        Ok(())
     };
     let finished = launcher.run(Spec::new(name, command).output(Output::Capture), INSTALL_LIMIT, watch_progress)?;
     finished.accept(&[0]).context(

@@ -22,7 +22,7 @@ use crate::{
 };
 
 const READY_LIMIT: Duration = Duration::from_secs(90);
-const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
+const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Everything at its default, but for what a demo cannot wait for or must not share.
 const CONFIG: &str = "\

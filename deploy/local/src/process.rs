@@ -170,19 +170,19 @@ impl Launcher {
         Ok(Process { name, child, log, out, stop_signal, ended: None, watch: self.watch.clone() })
     }
 
-    /// Runs a child to its end. An interrupt or the time limit kills it.
-    pub(crate) fn run(&self, spec: Spec, limit: Duration, mut meanwhile: impl FnMut()) -> Result<Finished> {
+    /// Runs a child to its end. An interrupt, the time limit or a failure of `meanwhile` kills it.
+    pub(crate) fn run(&self, spec: Spec, limit: Duration, mut meanwhile: impl FnMut() -> Result<()>) -> Result<Finished> {
         let mut process = self.spawn(spec)?;
-        let until = Instant::now() + limit;
+        let started = Instant::now();
         loop {
             if let Some(status) = process.try_wait()? {
                 return Ok(Finished { status, name: process.name.clone(), log: process.log.clone(), out: process.out.clone() });
             }
-            if Instant::now() > until {
+            if started.elapsed() > limit {
                 let message = format!("{} did not end within {} s\n{}", process.name, limit.as_secs(), tail(&process.log));
                 return Err(Stop::error(Code::TimedOut, message));
             }
-            meanwhile();
+            meanwhile()?;
             interrupt::pause(Duration::from_millis(15))?;
         }
     }

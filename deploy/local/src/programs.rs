@@ -65,7 +65,7 @@ impl Programs {
                 command.env_remove(&key);
             }
         }
-        let built = launcher.run(Spec::new("cargo-build", command).output(Output::Visible), BUILD_LIMIT, || ())?;
+        let built = launcher.run(Spec::new("cargo-build", command).output(Output::Visible), BUILD_LIMIT, || Ok(()))?;
         if !built.status.success() {
             return Err(Stop::error(Code::Failed, "the programs could not be built; cargo's messages above say why"));
         }

@@ -55,11 +55,14 @@ impl RunFolder {
         Ok(path)
     }
 
-    /// Keeps the logs only, and says where they are.
-    pub(crate) fn keep_logs(self) -> PathBuf {
-        let path = self.folder.keep();
-        clear_all_but_logs(&path);
-        path.join(LOGS)
+    /// Keeps the logs, if any process has written one, and says where they are.
+    pub(crate) fn keep_logs(self) {
+        let logs = fs::read_dir(self.logs()).into_iter().flatten().flatten();
+        if logs.flat_map(|log| log.metadata()).any(|log| log.len() > 0) {
+            let path = self.folder.keep();
+            clear_all_but_logs(&path);
+            eprintln!("all logs are kept in `{}`", path.join(LOGS).display());
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How long cloud and warehouse may take to stop before they are killed.
-const STOP_LIMIT: Duration = Duration::from_millis(3000);
+const STOP_LIMIT: Duration = Duration::from_millis(2500);
 
 pub(crate) struct Stack {
     pub(crate) cloud: Cloud,

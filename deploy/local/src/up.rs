@@ -47,7 +47,7 @@ pub(crate) fn up(dir: Option<PathBuf>, shards: u32, as_json: bool) -> Result<()>
         Ok(()) => Ok(()),
         Err(error) if interrupt::is_set() => Err(error),
         Err(error) => {
-            eprintln!("logs are kept in `{}`", run_folder.keep_logs().display());
+            run_folder.keep_logs();
             Err(error)
         }
     }

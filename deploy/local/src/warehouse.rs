@@ -86,7 +86,7 @@ impl Warehouse {
         command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", user, "-d", database]);
         command.args(["-p", &self.port.to_string()]).env("PGPASSWORD", password).env("PGCLIENTENCODING", "UTF8");
         let spec = Spec { stdin: Some(File::open(&script)?), ..Spec::new("psql", command).output(Output::Capture) };
-        let finished = launcher.run(spec, STEP_LIMIT, || ())?;
+        let finished = launcher.run(spec, STEP_LIMIT, || Ok(()))?;
         fs::remove_file(&script).context("failed to remove psql's script")?;
         finished.accept(&[0])?.stdout()
     }
@@ -121,7 +121,7 @@ fn init_cluster(launcher: &Launcher, binaries: &Path, own: &Path, user: Option<U
         command.args(["-U", ADMIN, "--auth=scram-sha-256", "-E", "UTF8", "--no-sync"]).arg(format!("--locale={locale}"));
         command.arg("--pwfile").arg(&password_file).arg("-D").arg(&data).current_dir("/");
         let spec = Spec { user, ..Spec::new("initdb", command) };
-        match launcher.run(spec, STEP_LIMIT, || ())?.accept(&[0]) {
+        match launcher.run(spec, STEP_LIMIT, || Ok(()))?.accept(&[0]) {
             Ok(_) => {
                 if locale == "C" {
                     eprintln!("warning: this machine has no UTF-8 locale; the warehouse compares plates beyond ASCII by case");
