@@ -1,20 +1,16 @@
 //! A node's memory of drivers, in front of the warehouse.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::panic::AssertUnwindSafe;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant as WallInstant};
+use std::time::{Duration, Instant};
 
-use futures::future::BoxFuture;
-use futures::stream::FuturesUnordered;
-use futures::{FutureExt, StreamExt};
 use moka::Expiry;
 use moka::future::Cache;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::driver_queries::{Ask, Coalescer};
 use crate::domain::{Driver, PlateKey};
 use crate::ports::{DriverDirectory, FailureKind, RemoteFailure};
 
@@ -68,8 +64,7 @@ pub struct DriverCacheSnapshot {
     pub entries: u64,
 }
 
-type Found = HashMap<PlateKey, Option<Arc<Driver>>>;
-type Answer = Result<Found, RemoteFailure>;
+pub(super) type Found = HashMap<PlateKey, Option<Arc<Driver>>>;
 
 /// A handle to the cache; clones share it. What it runs in the background ends with the last of them.
 #[derive(Clone)]
@@ -79,27 +74,22 @@ pub struct CachedDrivers {
     _coalescer: Arc<AbortOnDropHandle<()>>,
 }
 
-struct Shared {
-    cache: Cache<PlateKey, Entry>,
+pub(super) struct Shared {
+    pub(super) cache: Cache<PlateKey, Entry>,
     /// Number of loads committed so far. Each entry notes it, so that one made from an older answer never counts as a hit, even
     /// if it is inserted after the cache was emptied.
-    epoch: AtomicU64,
-    hits: AtomicU64,
-    misses: AtomicU64,
-    queries: AtomicU64,
-    failed_queries: AtomicU64,
-    asked_again: AtomicU64,
+    pub(super) epoch: AtomicU64,
+    pub(super) hits: AtomicU64,
+    pub(super) misses: AtomicU64,
+    pub(super) queries: AtomicU64,
+    pub(super) failed_queries: AtomicU64,
+    pub(super) asked_again: AtomicU64,
 }
 
 #[derive(Clone)]
-struct Entry {
-    epoch: u64,
-    driver: Option<Arc<Driver>>,
-}
-
-struct Ask {
-    plates: Vec<PlateKey>,
-    reply: oneshot::Sender<Answer>,
+pub(super) struct Entry {
+    pub(super) epoch: u64,
+    pub(super) driver: Option<Arc<Driver>>,
 }
 
 struct Lifetimes {
@@ -108,12 +98,12 @@ struct Lifetimes {
 }
 
 impl Expiry<PlateKey, Entry> for Lifetimes {
-    fn expire_after_create(&self, _: &PlateKey, entry: &Entry, _: WallInstant) -> Option<Duration> {
+    fn expire_after_create(&self, _: &PlateKey, entry: &Entry, _: Instant) -> Option<Duration> {
         let longest = if entry.driver.is_some() { self.known } else { self.unknown };
         Some(longest.mul_f64(rand::random_range(0.9..=1.0)))
     }
 
-    fn expire_after_update(&self, plate: &PlateKey, entry: &Entry, at: WallInstant, _: Option<Duration>) -> Option<Duration> {
+    fn expire_after_update(&self, plate: &PlateKey, entry: &Entry, at: Instant, _: Option<Duration>) -> Option<Duration> {
         self.expire_after_create(plate, entry, at)
     }
 }
@@ -133,17 +123,7 @@ impl CachedDrivers {
             asked_again: AtomicU64::new(0),
         });
         let (asks, inbox) = mpsc::channel(MOST_WAITING_ASKS);
-        let coalescer = Coalescer {
-            directory,
-            shared: Arc::clone(&shared),
-            limits,
-            waiters: HashMap::new(),
-            n_waiters: 0,
-            wanted: HashMap::new(),
-            pending: VecDeque::new(),
-            flush_at: None,
-            queries: FuturesUnordered::new(),
-        };
+        let coalescer = Coalescer::new(directory, Arc::clone(&shared), limits);
         let coalescer = AbortOnDropHandle::new(tokio::spawn(coalescer.run(inbox)));
         Self { shared, asks, _coalescer: Arc::new(coalescer) }
     }
@@ -152,7 +132,7 @@ impl CachedDrivers {
     ///
     /// # Errors
     /// When a plate is not remembered and the directory does not answer; nothing is remembered of that.
-    pub async fn resolve(&self, plates: &[PlateKey]) -> Result<Found, RemoteFailure> {
+    pub async fn resolve(&self, plates: &[PlateKey]) -> Result<HashMap<PlateKey, Option<Arc<Driver>>>, RemoteFailure> {
         let mut found = HashMap::with_capacity(plates.len());
         let mut missing = HashSet::new();
         let epoch = self.shared.epoch.load(Ordering::Acquire);
@@ -207,137 +187,106 @@ impl CachedDrivers {
     }
 }
 
-fn add(counter: &AtomicU64, n: usize) {
+pub(super) fn add(counter: &AtomicU64, n: usize) {
     counter.fetch_add(n as u64, Ordering::Relaxed);
 }
 
-/// Gathers misses into queries. Each plate is asked for once at a time, however many wait for it.
-struct Coalescer {
-    directory: Arc<dyn DriverDirectory>,
-    shared: Arc<Shared>,
-    limits: DriverCacheLimits,
-    waiters: HashMap<u64, Waiter>,
-    n_waiters: u64,
-    /// Who waits for a plate that is pending or being asked for.
-    wanted: HashMap<PlateKey, Vec<u64>>,
-    pending: VecDeque<PlateKey>,
-    flush_at: Option<Instant>,
-    queries: FuturesUnordered<BoxFuture<'static, QueryEnd>>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{MemoryDriverDirectory, failure, sample_driver};
 
-struct Waiter {
-    found: Found,
-    n_missing: usize,
-    reply: oneshot::Sender<Answer>,
-}
-
-struct QueryEnd {
-    plates: Vec<PlateKey>,
-    epoch: u64,
-    answer: Result<HashMap<PlateKey, Driver>, RemoteFailure>,
-}
-
-impl Coalescer {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Ask>) {
-        loop {
-            self.start_queries();
-            let may_start = self.queries.len() < self.limits.most_queries;
-            let flush_at = self.flush_at.filter(|_| may_start);
-            tokio::select! {
-                ask = inbox.recv() => match ask {
-                    Some(ask) => self.accept(ask),
-                    None => return,
-                },
-                Some(end) = self.queries.next() => self.finish(end).await,
-                () = tokio::time::sleep_until(flush_at.unwrap_or_else(Instant::now)), if flush_at.is_some() => {}
-            }
-        }
+    fn cache(directory: &MemoryDriverDirectory) -> CachedDrivers {
+        CachedDrivers::new(Arc::new(directory.clone()), DriverCacheLimits::default())
     }
 
-    fn accept(&mut self, ask: Ask) {
-        let id = self.n_waiters;
-        self.n_waiters += 1;
-        let n_missing = ask.plates.len();
-        for plate in ask.plates {
-            if !self.wanted.contains_key(&plate) {
-                self.pending.push_back(plate.clone());
-            }
-            self.wanted.entry(plate).or_default().push(id);
-        }
-        self.waiters.insert(id, Waiter { found: HashMap::new(), n_missing, reply: ask.reply });
-        self.arm();
+    fn plates(names: &[&str]) -> Vec<PlateKey> {
+        names.iter().map(|name| PlateKey::of(name)).collect()
     }
 
-    fn arm(&mut self) {
-        if self.pending.is_empty() {
-            self.flush_at = None;
-        } else if self.flush_at.is_none() {
-            self.flush_at = Some(Instant::now() + self.limits.linger);
+    #[tokio::test(start_paused = true)]
+    async fn known_and_unknown_plates_are_asked_for_once() {
+        let directory = MemoryDriverDirectory::default();
+        directory.register("A", sample_driver("Ada"));
+        let cache = cache(&directory);
+        for _ in 0..3 {
+            let found = cache.resolve(&plates(&["A", "B", "A"])).await.unwrap();
+            assert_eq!(found.len(), 2);
+            assert_eq!(&*found[&PlateKey::of("A")].as_ref().unwrap().first_name, "Ada");
+            assert_eq!(found[&PlateKey::of("B")], None);
         }
+        assert_eq!(directory.calls().len(), 1);
+        let seen = cache.snapshot();
+        assert_eq!((seen.hits, seen.misses, seen.queries), (4, 2, 1));
     }
 
-    fn start_queries(&mut self) {
-        while self.queries.len() < self.limits.most_queries {
-            let due = self.flush_at.is_some_and(|at| at <= Instant::now());
-            if self.pending.is_empty() || !(due || self.pending.len() >= self.limits.most_keys) {
-                return;
-            }
-            let plates: Vec<_> = self.pending.drain(..self.pending.len().min(self.limits.most_keys)).collect();
-            if self.pending.is_empty() {
-                self.flush_at = None;
-            }
-            let directory = Arc::clone(&self.directory);
-            let epoch = self.shared.epoch.load(Ordering::Acquire);
-            add(&self.shared.queries, 1);
-            self.queries.push(Box::pin(async move {
-                // A panic in the directory must not take the cache of all lanes with it.
-                let answer = AssertUnwindSafe(directory.drivers(&plates)).catch_unwind().await.unwrap_or_else(|_| {
-                    let detail = "the directory panicked".to_owned();
-                    Err(RemoteFailure { call: "driver lookup", kind: FailureKind::ServerError, detail })
-                });
-                QueryEnd { plates, epoch, answer }
-            }));
-        }
+    #[tokio::test(start_paused = true)]
+    async fn concurrent_misses_become_few_queries_of_limited_width() {
+        let directory = MemoryDriverDirectory::default();
+        directory.outage.delay(Duration::from_millis(100));
+        let cache = cache(&directory);
+        let lookups = (0..2000).map(|n| {
+            let cache = cache.clone();
+            async move { cache.resolve(&plates(&[&format!("P{}", n % 1000)])).await.unwrap() }
+        });
+        futures::future::join_all(lookups).await;
+        let calls = directory.calls();
+        assert!(calls.len() <= 4, "{} queries", calls.len());
+        assert!(calls.iter().all(|call| call.len() <= 512));
+        assert_eq!(calls.iter().map(Vec::len).sum::<usize>(), 1000, "each plate was asked for once");
     }
 
-    async fn finish(&mut self, end: QueryEnd) {
-        match end.answer {
-            Ok(_) if end.epoch != self.shared.epoch.load(Ordering::Acquire) => {
-                add(&self.shared.asked_again, end.plates.len());
-                self.pending.extend(end.plates);
-                self.arm();
-            }
-            Ok(mut drivers) => {
-                for plate in end.plates {
-                    let driver = drivers.remove(&plate).map(Arc::new);
-                    self.shared.cache.insert(plate.clone(), Entry { epoch: end.epoch, driver: driver.clone() }).await;
-                    self.answer(&plate, &driver);
-                }
-            }
-            Err(failure) => {
-                add(&self.shared.failed_queries, 1);
-                for plate in end.plates {
-                    for id in self.wanted.remove(&plate).unwrap_or_default() {
-                        if let Some(waiter) = self.waiters.remove(&id) {
-                            // A send fails only if the lookup was given up, and then nobody misses the answer.
-                            drop(waiter.reply.send(Err(failure.clone())));
-                        }
-                    }
-                }
-            }
-        }
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_from_before_a_load_is_neither_used_nor_remembered() {
+        let directory = MemoryDriverDirectory::default();
+        directory.register("A", sample_driver("Old"));
+        directory.outage.delay(Duration::from_secs(1));
+        let cache = cache(&directory);
+        let asked = plates(&["A"]);
+        let load = async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            directory.register("A", sample_driver("New"));
+            cache.load_committed();
+        };
+        let (found, ()) = tokio::join!(cache.resolve(&asked), load);
+        assert_eq!(&*found.unwrap()[&asked[0]].as_ref().unwrap().first_name, "New");
+        assert_eq!(directory.calls().len(), 2);
+        directory.register("A", sample_driver("Newest"));
+        cache.load_committed();
+        let found = cache.resolve(&asked).await.unwrap();
+        assert_eq!(&*found[&asked[0]].as_ref().unwrap().first_name, "Newest");
     }
 
-    fn answer(&mut self, plate: &PlateKey, driver: &Option<Arc<Driver>>) {
-        for id in self.wanted.remove(plate).unwrap_or_default() {
-            let Some(waiter) = self.waiters.get_mut(&id) else { continue };
-            waiter.found.insert(plate.clone(), driver.clone());
-            waiter.n_missing -= 1;
-            if waiter.n_missing == 0
-                && let Some(waiter) = self.waiters.remove(&id)
-            {
-                drop(waiter.reply.send(Ok(waiter.found)));
-            }
-        }
+    #[tokio::test(start_paused = true)]
+    async fn failures_reach_every_waiter_and_are_not_remembered() {
+        let directory = MemoryDriverDirectory::default();
+        directory.outage.fail_next(1, failure(FailureKind::TimedOut));
+        let cache = cache(&directory);
+        let (one, other) = (plates(&["A"]), plates(&["A", "B"]));
+        let (first, second) = tokio::join!(cache.resolve(&one), cache.resolve(&other));
+        assert_eq!(first.unwrap_err().kind, FailureKind::TimedOut);
+        assert_eq!(second.unwrap_err().kind, FailureKind::TimedOut);
+        assert_eq!(cache.resolve(&other).await.unwrap().len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_background_work_ends_with_the_last_handle() {
+        let directory: Arc<dyn DriverDirectory> = Arc::new(MemoryDriverDirectory::default());
+        let cache = CachedDrivers::new(Arc::clone(&directory), DriverCacheLimits::default());
+        let other = cache.clone();
+        drop(cache);
+        assert!(other.resolve(&plates(&["A"])).await.is_ok());
+        drop(other);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(Arc::strong_count(&directory), 1);
+    }
+
+    #[test]
+    fn entries_live_as_long_as_their_kind_less_a_little() {
+        let lifetimes = Lifetimes { known: Duration::from_secs(3600), unknown: Duration::from_secs(60) };
+        let age =
+            |driver| lifetimes.expire_after_create(&PlateKey::of("A"), &Entry { epoch: 0, driver }, Instant::now()).unwrap();
+        assert!((Duration::from_secs(54)..=Duration::from_secs(60)).contains(&age(None)));
+        assert!((Duration::from_secs(3240)..=Duration::from_secs(3600)).contains(&age(Some(Arc::new(sample_driver("Ada"))))));
     }
 }

@@ -4,6 +4,7 @@
 //! `failure` turns them into [`RemoteFailure`](crate::ports::RemoteFailure)s and holds the only retry loop.
 
 mod cached_drivers;
+mod driver_queries;
 mod dynamo_alerts;
 mod dynamo_dead_letters;
 mod dynamo_leases;

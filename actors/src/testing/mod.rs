@@ -3,6 +3,7 @@
 //! A fake is a handle: clones share its state, so a test keeps one and gives the lane another. Each records what it was asked
 //! for and can be told to fail by its [`Outage`].
 
+pub mod contracts;
 mod memory_alerts;
 mod memory_archive;
 mod memory_dead_letters;
