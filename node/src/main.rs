@@ -1,1 +1,26 @@
-fn main() {}
+//! `speedtrap`: a node of the pipeline, and the commands to look at one.
+
+mod api;
+mod commands;
+mod config;
+mod exit;
+mod ready;
+mod run;
+mod signals;
+mod telemetry;
+mod wiring;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = commands::Cli::parse();
+    match cli.run() {
+        Ok(exit) => exit.into(),
+        Err(stop) => {
+            eprintln!("speedtrap: {stop}");
+            stop.exit.into()
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! What the API answers. What is not known is null, never 0.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use speedtrap_actors::domain::{Outcome, OutcomeCounts, Position};
+use speedtrap_actors::observe::{ActorRow, LaneSnapshot, LaneState, Restart};
+
+use super::{ApplicationView, CacheCounts, NodeView, Phase};
+
+/// An answer about lag that is older than this says nothing about now.
+const LAG_FRESH_FOR: Duration = Duration::from_secs(15);
+
+/// `GET /api/v1/status`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct StatusPage {
+    pub(crate) schema: u32,
+    pub(crate) node: String,
+    pub(crate) state: String,
+    pub(crate) uptime_s: u64,
+    pub(crate) lanes: Vec<LanePage>,
+    /// Records that the enrich lanes let in.
+    pub(crate) events_in: u64,
+    /// Records that the errors lanes let in.
+    pub(crate) errors_in: u64,
+    /// How events ended, over all lanes.
+    pub(crate) outcomes: BTreeMap<String, u64>,
+    pub(crate) outcomes_by_role: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Texts that may have been sent twice.
+    pub(crate) possible_repeats: u64,
+    pub(crate) cache: Option<CacheCounts>,
+    /// Nothing is in the lanes, and every lag that is known is 0.
+    pub(crate) idle: bool,
+}
+
+/// One lane.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LanePage {
+    pub(crate) application: String,
+    pub(crate) role: String,
+    pub(crate) shard: String,
+    pub(crate) state: String,
+    pub(crate) generation: u64,
+    pub(crate) records_in: u64,
+    pub(crate) in_lane: u64,
+    pub(crate) checkpoint: Option<String>,
+    pub(crate) checkpoint_age_ms: Option<u64>,
+    pub(crate) millis_behind: Option<u64>,
+    pub(crate) last_fault: Option<String>,
+}
+
+/// `GET /api/v1/actors`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ActorsPage {
+    pub(crate) schema: u32,
+    pub(crate) total: usize,
+    pub(crate) rows: Vec<ActorPage>,
+    /// The last restarts, oldest first.
+    pub(crate) restarts: Vec<RestartPage>,
+}
+
+/// One actor.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ActorPage {
+    pub(crate) id: Option<u64>,
+    pub(crate) node: String,
+    pub(crate) parent: Option<String>,
+    pub(crate) name: String,
+    pub(crate) kind: String,
+    pub(crate) state: String,
+    pub(crate) mailbox: u64,
+    pub(crate) received: u64,
+    pub(crate) done: u64,
+    pub(crate) busy_ms: u64,
+    pub(crate) waiting_ms: u64,
+    pub(crate) waiting: bool,
+    pub(crate) restarts: u64,
+    pub(crate) last: Option<LastRestart>,
+    pub(crate) up_s: u64,
+}
+
+/// An actor's last restart.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LastRestart {
+    pub(crate) at: String,
+    pub(crate) reason: String,
+}
+
+/// One restart.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RestartPage {
+    pub(crate) at: String,
+    pub(crate) actor: String,
+    pub(crate) reason: String,
+    pub(crate) attempt: u64,
+}
+
+impl StatusPage {
+    pub(super) fn of(view: &NodeView) -> Self {
+        let mut page = Self {
+            schema: 1,
+            node: view.name.clone(),
+            state: view.phase().label().to_owned(),
+            uptime_s: view.started.elapsed().as_secs(),
+            lanes: Vec::new(),
+            events_in: 0,
+            errors_in: 0,
+            outcomes: BTreeMap::new(),
+            outcomes_by_role: BTreeMap::new(),
+            possible_repeats: 0,
+            cache: view.drivers.as_ref().map(|drivers| (drivers.counts)()),
+            idle: view.phase() == Phase::Running,
+        };
+        let mut all = OutcomeCounts::default();
+        for application in &view.applications {
+            let ended = page.add(application);
+            all.merge(&ended);
+            page.outcomes_by_role.insert(application.role.to_owned(), by_label(&ended));
+        }
+        page.outcomes = by_label(&all);
+        page
+    }
+
+    /// Adds the lanes of one application; returns how its events ended.
+    fn add(&mut self, application: &ApplicationView) -> OutcomeCounts {
+        let mut ended = OutcomeCounts::default();
+        for lane in application.stats.snapshot() {
+            ended.merge(&lane.outcomes);
+            match application.role {
+                "enrich" => self.events_in += lane.records_in,
+                "errors" => self.errors_in += lane.records_in,
+                _ => {}
+            }
+            self.possible_repeats += lane.possible_repeats;
+            self.idle &= is_idle(&lane);
+            self.lanes.push(LanePage::of(application, &lane));
+        }
+        ended
+    }
+}
+
+/// A lane that waits for its restart has work to do, whatever it counts; an old answer about lag proves nothing.
+fn is_idle(lane: &LaneSnapshot) -> bool {
+    let nothing_behind = match lane.millis_behind {
+        Some(behind) => behind == 0 && lane.lag_age.is_some_and(|age| age <= LAG_FRESH_FOR),
+        None => true,
+    };
+    match lane.state {
+        LaneState::Running => lane.in_lane == 0 && nothing_behind,
+        LaneState::Ended | LaneState::Closed => true,
+        LaneState::Backoff | LaneState::Draining => false,
+    }
+}
+
+/// How far behind a lane is, if an answer of late says so.
+pub(super) fn known_lag(lane: &LaneSnapshot) -> Option<u64> {
+    lane.millis_behind.filter(|_| lane.lag_age.is_some_and(|age| age <= LAG_FRESH_FOR))
+}
+
+/// How old the checkpoint of a lane is, if it wrote one.
+pub(super) fn checkpoint_age(lane: &LaneSnapshot) -> Option<Duration> {
+    // A clock that was set back makes an age of 0.
+    lane.checkpointed_at.map(|at| at.elapsed().unwrap_or_default())
+}
+
+impl LanePage {
+    fn of(application: &ApplicationView, lane: &LaneSnapshot) -> Self {
+        Self {
+            application: application.name.clone(),
+            role: application.role.to_owned(),
+            shard: lane.shard.as_str().to_owned(),
+            state: lane.state.label().to_owned(),
+            generation: lane.generation,
+            records_in: lane.records_in,
+            in_lane: lane.in_lane as u64,
+            checkpoint: lane.checkpoint.as_ref().map(place),
+            checkpoint_age_ms: checkpoint_age(lane).map(millis),
+            millis_behind: known_lag(lane),
+            last_fault: lane.last_fault.clone(),
+        }
+    }
+}
+
+impl ActorsPage {
+    pub(super) fn of(view: &NodeView) -> Self {
+        let rows: Vec<_> = view.actors.rows().iter().map(|row| ActorPage::of(&view.name, row)).collect();
+        Self { schema: 1, total: rows.len(), rows, restarts: view.actors.restarts().iter().map(RestartPage::of).collect() }
+    }
+}
+
+impl ActorPage {
+    fn of(node: &str, row: &ActorRow) -> Self {
+        Self {
+            id: row.pid,
+            node: node.to_owned(),
+            parent: row.spot.parent.clone(),
+            name: row.spot.path.clone(),
+            kind: row.spot.kind.to_owned(),
+            state: row.state.label().to_owned(),
+            mailbox: row.meter.depth,
+            received: row.meter.received,
+            done: row.meter.done,
+            busy_ms: millis(row.meter.busy),
+            waiting_ms: millis(row.meter.waiting),
+            waiting: row.meter.is_waiting,
+            restarts: row.restarts,
+            last: row.last_restart.as_ref().map(|last| LastRestart { at: time(last.at), reason: last.reason.clone() }),
+            up_s: row.meter.up.as_secs(),
+        }
+    }
+}
+
+impl RestartPage {
+    fn of(restart: &Restart) -> Self {
+        Self { at: time(restart.at), actor: restart.path.clone(), reason: restart.reason.clone(), attempt: restart.attempt }
+    }
+}
+
+fn by_label(counts: &OutcomeCounts) -> BTreeMap<String, u64> {
+    Outcome::ALL.iter().map(|outcome| (outcome.label().to_owned(), counts.get(*outcome))).collect()
+}
+
+fn place(position: &Position) -> String {
+    match position.sub {
+        0 => position.sequence.as_str().to_owned(),
+        sub => format!("{}/{sub}", position.sequence.as_str()),
+    }
+}
+
+fn time(at: SystemTime) -> String {
+    jiff::Timestamp::try_from(at).map_or_else(|_| "unknown".to_owned(), |at| format!("{at:.3}"))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

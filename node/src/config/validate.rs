@@ -1,0 +1,211 @@
+//! What values may be, beyond their types.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use humantime_serde::re::humantime::format_duration;
+use speedtrap_actors::wire::SmsTemplate;
+
+use super::{ConfigFault, NodeConfig};
+
+const KINESIS_NAME: Name = Name { least: 1, most: 128, others: "_.-" };
+const TABLE_NAME: Name = Name { least: 3, most: 255, others: "_.-" };
+const DELIVERY_STREAM_NAME: Name = Name { least: 1, most: 64, others: "_.-" };
+const NODE_NAME: Name = Name { least: 1, most: 64, others: "._-" };
+
+struct Name {
+    least: usize,
+    most: usize,
+    others: &'static str,
+}
+
+#[derive(Default)]
+struct Checker(Vec<ConfigFault>);
+
+impl NodeConfig {
+    /// Everything that is wrong with the values.
+    pub(super) fn faults(&self) -> Vec<ConfigFault> {
+        let mut check = Checker::default();
+        self.check_process(&mut check);
+        self.check_names(&mut check);
+        self.check_lanes(&mut check);
+        self.check_lookup(&mut check);
+        check.0
+    }
+
+    fn check_process(&self, check: &mut Checker) {
+        check.name("node.name", &self.node.name, &NODE_NAME);
+        let mut roles = self.node.roles.clone();
+        roles.sort_unstable();
+        roles.dedup();
+        if roles.is_empty() || roles.len() != self.node.roles.len() {
+            check.fault("node.roles", format!("{:?} must name one role at least, and each only once", self.node.roles));
+        }
+        let listen = self.dashboard.listen;
+        if !listen.ip().is_loopback() {
+            let why = "is not a loopback address; the API knows neither TLS nor users, so it is kept on this machine";
+            check.fault("dashboard.listen", format!("`{listen}` {why}"));
+        }
+        check.duration("drain.timeout", self.drain.timeout, secs(1), secs(900));
+    }
+
+    fn check_names(&self, check: &mut Checker) {
+        check.name("kinesis.in_stream", &self.kinesis.in_stream, &KINESIS_NAME);
+        check.name("kinesis.out_stream", &self.kinesis.out_stream, &KINESIS_NAME);
+        check.name("kinesis.error_stream", &self.kinesis.error_stream, &KINESIS_NAME);
+        check.duration("kinesis.poll_interval", self.kinesis.poll_interval, millis(200), secs(10));
+        check.range("kinesis.read_limit", self.kinesis.read_limit, 1, 10_000);
+        let tables = &self.dynamodb;
+        let leases = [
+            ("dynamodb.enrich_leases", &tables.enrich_leases),
+            ("dynamodb.notify_leases", &tables.notify_leases),
+            ("dynamodb.archive_leases", &tables.archive_leases),
+            ("dynamodb.errors_leases", &tables.errors_leases),
+        ];
+        let others = [
+            ("dynamodb.speeding_table", &tables.speeding_table),
+            ("dynamodb.alerts_table", &tables.alerts_table),
+            ("dynamodb.dead_letters_table", &tables.dead_letters_table),
+            ("persist.raw_table", &self.persist.raw_table),
+        ];
+        let mut seen: Vec<(&str, &String)> = Vec::new();
+        for (key, name) in others.into_iter().chain(leases) {
+            if key == "persist.raw_table" && name.is_empty() {
+                continue;
+            }
+            check.name(key, name, &TABLE_NAME);
+            if let Some((other, _)) = seen.iter().find(|(_, taken)| *taken == name) {
+                check.fault(key, format!("`{name}` is the table of `{other}` too; each needs its own"));
+            }
+            seen.push((key, name));
+        }
+        check.name("archive.delivery_stream", &self.archive.delivery_stream, &DELIVERY_STREAM_NAME);
+        let bucket = &self.archive.bucket;
+        let in_bucket = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'-';
+        let is_bucket = (3..=63).contains(&bucket.len()) && bucket.bytes().all(in_bucket);
+        if !bucket.is_empty() && !is_bucket {
+            check.fault("archive.bucket", format!("`{bucket}` must be empty or 3 to 63 characters [a-z0-9.-]"));
+        }
+    }
+
+    fn check_lanes(&self, check: &mut Checker) {
+        let lane = &self.lane;
+        check.range("lane.credit_events", lane.credit_events, 1, 100_000);
+        check.range("lane.credit_bytes", lane.credit_bytes.as_u64(), 1 << 10, 1 << 30);
+        check.range("lane.batch_events", lane.batch_events, 1, lane.credit_events.max(1));
+        check.range("lane.batch_bytes", lane.batch_bytes.as_u64(), 1 << 10, lane.credit_bytes.as_u64().max(1 << 10));
+        check.duration("lane.checkpoint_interval", lane.checkpoint_interval, millis(100), secs(60));
+        check.duration("lane.backoff_most", lane.backoff_most, millis(10), secs(600));
+        check.duration("lane.backoff_first", lane.backoff_first, millis(10), lane.backoff_most.max(millis(10)));
+        check.range("rule.limit_mph", self.rule.limit_mph, 0, 998);
+
+        let notify = &self.notify;
+        check.range("notify.in_flight", notify.in_flight, 1, 100);
+        check.range("notify.max_texts_per_second", notify.max_texts_per_second, 1, 10_000);
+        check.range("notify.credit_events", notify.credit_events, 1, 10_000);
+        check.range("notify.batch_events", notify.batch_events, 1, notify.credit_events.max(1));
+        check.duration("notify.claim_expiry", notify.claim_expiry, secs(6), secs(600));
+        let length = notify.template.chars().count();
+        if !(1..=1_600).contains(&length) {
+            check.fault("notify.template", format!("has {length} characters; allowed are 1 to 1600"));
+        }
+        if let Err(error) = SmsTemplate::parse(&notify.template) {
+            check.fault("notify.template", error.to_string());
+        }
+
+        let lease = &self.lease;
+        check.duration("lease.expires_after", lease.expires_after, secs(1), secs(300));
+        check.duration("lease.renew_every", lease.renew_every, millis(100), (lease.expires_after / 3).max(millis(100)));
+        check.duration("lease.sync_every", lease.sync_every, millis(100), secs(300));
+    }
+
+    fn check_lookup(&self, check: &mut Checker) {
+        let (lookup, warehouse) = (&self.lookup, &self.warehouse);
+        check.duration("lookup.known_for", lookup.known_for, secs(1), secs(7 * 86_400));
+        check.duration("lookup.unknown_for", lookup.unknown_for, secs(1), secs(3_600));
+        check.range("lookup.max_entries", lookup.max_entries, 1, 50_000_000);
+        check.duration("lookup.batch_linger", lookup.batch_linger, Duration::ZERO, secs(1));
+        check.range("lookup.max_queries", lookup.max_queries, 1, warehouse.pool_size.max(1));
+        check.range("warehouse.port", warehouse.port, 1, u16::MAX);
+        check.range("warehouse.pool_size", warehouse.pool_size, 1, 50);
+        check.duration("warehouse.connect_timeout", warehouse.connect_timeout, millis(100), secs(60));
+        check.duration("warehouse.query_timeout", warehouse.query_timeout, millis(100), secs(300));
+        let url = &warehouse.url;
+        if url.is_set() && !["postgresql://", "postgres://"].iter().any(|scheme| url.reveal().starts_with(scheme)) {
+            check.fault("warehouse.url", "must begin with postgresql://".to_owned());
+        }
+        let sources = [url.is_set(), !warehouse.url_file.is_empty(), !warehouse.secret_arn.is_empty()];
+        if !sources.contains(&true) && self.node.roles.contains(&super::RoleName::Enrich) {
+            check.fault("warehouse", "role enrich needs one of url, url_file and secret_arn".to_owned());
+        }
+    }
+}
+
+impl Checker {
+    fn fault(&mut self, key: &str, what: String) {
+        self.0.push(ConfigFault::new(key, what));
+    }
+
+    fn range<T: PartialOrd + Display>(&mut self, key: &str, value: T, least: T, most: T) {
+        if value < least || value > most {
+            self.fault(key, format!("`{value}` is out of range; allowed are {least} to {most}"));
+        }
+    }
+
+    fn duration(&mut self, key: &str, value: Duration, least: Duration, most: Duration) {
+        if value < least || value > most {
+            let [value, least, most] = [value, least, most].map(format_duration);
+            self.fault(key, format!("`{value}` is out of range; allowed are {least} to {most}"));
+        }
+    }
+
+    fn name(&mut self, key: &str, text: &str, rule: &Name) {
+        let fits = (rule.least..=rule.most).contains(&text.len())
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || rule.others.contains(c));
+        if !fits {
+            let Name { least, most, others } = rule;
+            self.fault(key, format!("`{text}` must be {least} to {most} characters [A-Za-z0-9{others}]"));
+        }
+    }
+}
+
+const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+const fn millis(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys_at_fault(change: impl FnOnce(&mut NodeConfig)) -> Vec<String> {
+        let mut config = NodeConfig::default();
+        change(&mut config);
+        config.faults().into_iter().map(|fault| fault.key).collect()
+    }
+
+    #[test]
+    fn the_defaults_are_valid() {
+        assert_eq!(NodeConfig::default().faults(), []);
+    }
+
+    #[test]
+    fn only_loopback_may_be_listened_on() {
+        for (address, faults) in [("127.0.0.1:0", 0), ("[::1]:7300", 0), ("0.0.0.0:7300", 1), ("192.0.2.1:7300", 1)] {
+            let found = keys_at_fault(|config| config.dashboard.listen = address.parse().expect("an address"));
+            assert_eq!(found.len(), faults, "{address}");
+        }
+    }
+
+    #[test]
+    fn values_are_checked_against_each_other() {
+        assert_eq!(keys_at_fault(|config| config.lane.credit_events = 100), ["lane.batch_events"]);
+        assert_eq!(keys_at_fault(|config| config.lease.expires_after = secs(5)), ["lease.renew_every"]);
+        assert_eq!(keys_at_fault(|config| config.dynamodb.notify_leases = "IotFastCarSensor".into()), ["dynamodb.notify_leases"]);
+        assert_eq!(keys_at_fault(|config| config.node.roles.push(super::super::RoleName::Enrich)), ["node.roles"]);
+        assert_eq!(keys_at_fault(|config| config.warehouse.pool_size = 2), ["lookup.max_queries"]);
+    }
+}

@@ -1,0 +1,205 @@
+//! `speedtrap run`: the life of a node.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+use ractor::concurrency::oneshot;
+use speedtrap_actors::cluster::{NodeSupervisorMsg, start_node};
+use speedtrap_actors::observe::{ActorTable, Mailbox};
+use speedtrap_actors::ports::StartAt;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use crate::api::{self, ApplicationView, CacheCounts, DriverCache, NodeView, Phase};
+use crate::commands::load_for_node;
+use crate::config::{DrainConfig, Flags, NodeConfig, RoleName};
+use crate::exit::{Exit, Stop};
+use crate::ready::{self, ReadyFile};
+use crate::signals::Signals;
+use crate::{telemetry, wiring};
+
+/// Share of the drain timeout that lanes have to finish; the rest is for releasing leases.
+const PATIENCE: f64 = 0.75;
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  speedtrap run --config speedtrap.toml --name node-1
+  speedtrap run --roles enrich,notify --start latest
+  SPEEDTRAP_WAREHOUSE__URL=postgresql://... speedtrap run --ready-file node-1.json
+
+SIGTERM or Ctrl-C stops reading, finishes what is in the lanes, writes checkpoints, releases leases and exits with 0; after
+drain.timeout with 6. A second Ctrl-C ends at once with 130: leases then expire after lease.expires_after.")]
+pub(crate) struct RunArgs {
+    /// TOML file to lay over the defaults; see `speedtrap config defaults`.
+    #[arg(long, value_name = "FILE", env = "SPEEDTRAP_CONFIG")]
+    config: Option<PathBuf>,
+    /// Name of this node, unlike that of any other.
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Kinds of lane to run.
+    #[arg(long, value_delimiter = ',')]
+    roles: Option<Vec<RoleName>>,
+    /// Address of the API, on loopback; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// Where to start in a shard that has no lease yet: trim-horizon, latest, or a time such as 2026-01-31T12:00:00Z.
+    #[arg(long, value_name = "PLACE", default_value = "trim-horizon", value_parser = start_at)]
+    start: StartAt,
+    /// File to write when every kind of lane runs: JSON with pid, `dashboard_url` and name. It is gone when the node stops.
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+    /// Logs JSON, one object a line, also on a terminal.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs a node until it is told to stop.
+///
+/// # Errors
+/// When it cannot start, dies, or cannot stop in time.
+pub(crate) fn run(args: RunArgs) -> Result<Exit, Stop> {
+    let roles = args.roles.as_deref().map(|roles| roles.iter().map(|role| role.label()).collect::<Vec<_>>());
+    let flags = Flags::default()
+        .with("node", "name", "--name", args.name.as_deref())
+        .with("node", "roles", "--roles", roles)
+        .with("dashboard", "listen", "--listen", args.listen.map(|listen| listen.to_string()))
+        .with("log", "format", "--json", args.json.then_some("json"));
+    let config = load_for_node(args.config.as_deref(), flags)?;
+    telemetry::start(&config.log);
+    let ready_file = ReadyFile::at(args.ready_file)?;
+    let runtime =
+        tokio::runtime::Runtime::new().map_err(|error| Stop::new(Exit::Failed, "cannot start the runtime").why(error))?;
+    let ended = runtime.block_on(live(&config, &args.start, ready_file));
+    // Calls that were given up must not hold the end up.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    ended
+}
+
+async fn live(config: &NodeConfig, start: &StartAt, ready_file: ReadyFile) -> Result<Exit, Stop> {
+    let mut signals = Signals::listen()?;
+    let listener = bind(config.dashboard.listen).await?;
+    let address = listener.local_addr().map_err(|error| Stop::new(Exit::Failed, "cannot tell the API's address").why(error))?;
+    let wired = tokio::select! {
+        wired = wiring::wire(config, start) => wired?,
+        // Nothing has begun yet, so there is nothing to finish.
+        signal = signals.next() => return Ok(signal.before_start()),
+    };
+    let sources: Vec<_> = wired.applications.iter().map(|application| Arc::clone(&application.source)).collect();
+    let actors = ActorTable::default();
+    let view = Arc::new(view_of(config, &wired, actors.clone()));
+    let mut server = JoinSet::new();
+    server.spawn(axum::serve(listener, api::router(Arc::clone(&view))).into_future());
+
+    let owner = format!("{}#{}", config.node.name, boot_ms());
+    let root = start_node(&owner, &actors, wired.applications)
+        .await
+        .map_err(|error| Stop::new(Exit::Failed, "the node's actors cannot be started").why(error))?;
+    tracing::info!(node = config.node.name, api = %address, roles = ?config.node.roles, "node started");
+
+    let getting_ready = async {
+        ready::wait(&view, &sources).await;
+        view.enter(Phase::Running);
+        ready_file.write(&config.node.name, address)
+    };
+    let signal = tokio::select! {
+        signal = signals.next() => signal,
+        stop = died(&root) => return Err(stop),
+        written = getting_ready => {
+            written?;
+            tracing::info!(node = config.node.name, "node is ready");
+            tokio::select! {
+                signal = signals.next() => signal,
+                stop = died(&root) => return Err(stop),
+            }
+        }
+    };
+    view.enter(Phase::Draining);
+    tracing::info!(?signal, "draining");
+    let drained = drain(&root, &config.drain);
+    tokio::select! {
+        drained = drained => drained,
+        () = signals.second_interrupt() => Ok(Exit::Interrupted),
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, Stop> {
+    TcpListener::bind(address).await.map_err(|error| {
+        Stop::new(Exit::Failed, format!("cannot listen on {address}"))
+            .why(error)
+            .next("another node may run here; give this one its own address with --listen (port 0 takes a free one)")
+    })
+}
+
+fn view_of(config: &NodeConfig, wired: &wiring::Wired, actors: ActorTable) -> NodeView {
+    let application = |application: &speedtrap_actors::cluster::Application| ApplicationView {
+        name: application.name.clone(),
+        role: application.stages.role().label(),
+        stats: application.stats.clone(),
+    };
+    let drivers = wired.drivers.as_ref().map(|drivers| {
+        let (counted, told) = (Arc::clone(drivers), Arc::clone(drivers));
+        let counts = move || {
+            let seen = counted.snapshot();
+            CacheCounts { hits: seen.hits, misses: seen.misses, queries: seen.queries, entries: seen.entries }
+        };
+        DriverCache { counts: Box::new(counts), load_committed: Box::new(move || told.load_committed()) }
+    });
+    NodeView::new(&config.node.name, wired.applications.iter().map(application).collect(), actors, drivers)
+}
+
+/// Ends when the root actor does, which it never should by itself.
+async fn died(root: &Mailbox<NodeSupervisorMsg>) -> Stop {
+    // Without a limit there is no timeout to tell.
+    let _ended = root.cell().wait(None).await;
+    Stop::new(Exit::Failed, "the node's root actor ended").next("see the log for its reason; leases expire by themselves")
+}
+
+async fn drain(root: &Mailbox<NodeSupervisorMsg>, drain: &DrainConfig) -> Result<Exit, Stop> {
+    let (done, is_done) = oneshot();
+    let patience = drain.timeout.mul_f64(PATIENCE);
+    let gone = || Stop::new(Exit::Failed, "the node's root actor ended before its lanes were closed");
+    root.cast(NodeSupervisorMsg::Drain { patience, done: done.into() }).map_err(|_| gone())?;
+    match tokio::time::timeout(drain.timeout, is_done).await {
+        Ok(Ok(())) => {
+            tracing::info!("drained");
+            Ok(Exit::Ok)
+        }
+        Ok(Err(_)) => Err(gone()),
+        Err(_) => Err(Stop::new(Exit::TimedOut, format!("the lanes were not closed within drain.timeout ({:?})", drain.timeout))
+            .next("what was not finished starts again when the leases expire; nothing is lost")),
+    }
+}
+
+/// Tells the starts of one node apart, so that what an earlier start left claimed can be taken over.
+fn boot_ms() -> u128 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis())
+}
+
+fn start_at(text: &str) -> Result<StartAt, String> {
+    match text {
+        "trim-horizon" => Ok(StartAt::TrimHorizon),
+        "latest" => Ok(StartAt::Latest),
+        time => time
+            .parse::<jiff::Timestamp>()
+            .map(|time| StartAt::Timestamp(time.into()))
+            .map_err(|error| format!("neither trim-horizon, latest nor a time such as 2026-01-31T12:00:00Z: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_is_a_word_or_a_time() {
+        assert_eq!(start_at("latest"), Ok(StartAt::Latest));
+        let time = UNIX_EPOCH + Duration::from_secs(1_769_860_800);
+        assert_eq!(start_at("2026-01-31T12:00:00Z"), Ok(StartAt::Timestamp(time)));
+        assert!(start_at("yesterday").is_err());
+    }
+}

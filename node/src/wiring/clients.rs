@@ -1,0 +1,64 @@
+//! The clients of AWS, all made from one configuration of the SDK's own chain.
+
+use std::time::Duration;
+
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{AppName, BehaviorVersion, SdkConfig};
+
+use crate::config;
+use crate::exit::{Exit, Stop};
+
+/// One client a service.
+pub(super) struct Clients {
+    pub(super) dynamodb: aws_sdk_dynamodb::Client,
+    pub(super) dynamodb_streams: aws_sdk_dynamodbstreams::Client,
+    pub(super) firehose: aws_sdk_firehose::Client,
+    pub(super) kinesis: aws_sdk_kinesis::Client,
+    pub(super) s3: aws_sdk_s3::Client,
+    pub(super) secrets: aws_sdk_secretsmanager::Client,
+    pub(super) sns: aws_sdk_sns::Client,
+    /// Where they call: named in messages.
+    pub(super) place: String,
+}
+
+impl Clients {
+    /// Makes them; nothing is called yet but the chain of credentials.
+    pub(super) async fn from_environment() -> Result<Self, Stop> {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(Duration::from_secs(2))
+            .operation_attempt_timeout(super::CALL_TIMEOUT)
+            .operation_timeout(super::CALL_BUDGET)
+            .build();
+        let mut loader = aws_config::defaults(BehaviorVersion::latest()).timeout_config(timeouts);
+        if let Ok(name) = AppName::new("speedtrap") {
+            loader = loader.app_name(name);
+        }
+        let sdk = loader.load().await;
+        let Some(region) = sdk.region().map(ToString::to_string) else {
+            return Err(Stop::new(Exit::BadConfig, "no AWS region is set")
+                .next("set AWS_REGION, or a region in the profile that AWS_PROFILE names"));
+        };
+        let place = match sdk.endpoint_url() {
+            Some(url) => format!("region {region}, {url}"),
+            None => format!("region {region}"),
+        };
+        Ok(Self::new(&sdk, place))
+    }
+
+    fn new(sdk: &SdkConfig, place: String) -> Self {
+        // A local cloud has no host name for each bucket.
+        let path_style = config::has_own_aws_endpoint();
+        let s3 = aws_sdk_s3::config::Builder::from(sdk).force_path_style(path_style).build();
+        Self {
+            dynamodb: aws_sdk_dynamodb::Client::new(sdk),
+            dynamodb_streams: aws_sdk_dynamodbstreams::Client::new(sdk),
+            firehose: aws_sdk_firehose::Client::new(sdk),
+            kinesis: aws_sdk_kinesis::Client::new(sdk),
+            s3: aws_sdk_s3::Client::from_conf(s3),
+            secrets: aws_sdk_secretsmanager::Client::new(sdk),
+            // Its adapter switches retries off: a repeated Publish is a repeated text.
+            sns: aws_sdk_sns::Client::new(sdk),
+            place,
+        }
+    }
+}
