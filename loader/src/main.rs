@@ -1,1 +1,71 @@
-fn main() {}
+//! `speedtrap-loader`: brings driver files into the warehouse, each row once.
+//!
+//! ```text
+//! drivers.csv > CsvReader > FirehoseWriter > Firehose > S3 > WarehouseCopier > warehouse
+//!                     all three under LoadSupervisor, one-for-all
+//! ```
+
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that fails may panic"))]
+
+mod aws;
+mod cli;
+mod config;
+mod contract;
+mod csv_fields;
+mod csv_reader;
+mod csv_rows;
+#[cfg(test)]
+mod fakes;
+mod fault;
+mod firehose_writer;
+mod line_set;
+mod load;
+mod load_file;
+mod load_ledger;
+mod notify;
+mod pack;
+mod ports;
+mod progress;
+mod rejects;
+mod report;
+mod retry;
+mod staged_objects;
+mod staged_row;
+mod supervisor;
+mod tasks;
+mod warehouse;
+mod warehouse_copier;
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    start_logs();
+    match run(cli) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("speedtrap-loader: {error:#}");
+            ExitCode::from(error.downcast_ref::<cli::CliError>().map_or(1, cli::CliError::exit_code))
+        }
+    }
+}
+
+fn run(cli: cli::Cli) -> anyhow::Result<u8> {
+    let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
+    let code = runtime.block_on(cli.run());
+    // A thread that still reads a file must not hold up the end.
+    runtime.shutdown_background();
+    Ok(code?)
+}
+
+/// Human on a terminal, JSON lines otherwise.
+fn start_logs() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,speedtrap_loader=info"));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if std::io::stderr().is_terminal() { logs.init() } else { logs.json().init() }
+}

@@ -1,0 +1,93 @@
+//! The identity of a file: the same bytes under the same contract are the same load, wherever they lie.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::contract;
+use crate::csv_rows::FileFault;
+use crate::fault::LoadFault;
+use crate::staged_row::hex;
+
+/// A file with its identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LoadFile {
+    pub(crate) path: PathBuf,
+    /// The name without the folder.
+    pub(crate) name: String,
+    pub(crate) sha256: String,
+    pub(crate) load_id: String,
+}
+
+/// Passes bytes on and sums them up.
+pub(crate) struct Hashing<R> {
+    inner: R,
+    hasher: Sha256,
+}
+
+impl LoadFile {
+    /// Reads the whole file once; blocks.
+    pub(crate) fn identify(path: &Path) -> Result<Self, LoadFault> {
+        let mut file = Hashing::new(open(path)?);
+        io::copy(&mut file, &mut io::sink()).map_err(|source| unreadable(path, source))?;
+        let name = path.file_name().map_or_else(|| path.to_string_lossy(), |name| name.to_string_lossy()).into_owned();
+        let mut with_contract = file.hasher.clone();
+        with_contract.update(contract::VERSION);
+        let load_id = hex(&with_contract.finalize()[..16]);
+        Ok(Self { path: path.to_owned(), name, sha256: file.sha256(), load_id })
+    }
+
+    /// Opens the file to be read once more.
+    pub(crate) fn open(&self) -> Result<Hashing<File>, LoadFault> {
+        Ok(Hashing::new(open(&self.path)?))
+    }
+}
+
+impl<R> Hashing<R> {
+    pub(crate) fn new(inner: R) -> Self {
+        Self { inner, hasher: Sha256::new() }
+    }
+
+    /// Hex of the SHA-256 of what was read.
+    pub(crate) fn sha256(&self) -> String {
+        hex(&self.hasher.clone().finalize())
+    }
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..n]);
+        Ok(n)
+    }
+}
+
+fn open(path: &Path) -> Result<File, LoadFault> {
+    File::open(path).map_err(|source| unreadable(path, source))
+}
+
+pub(crate) fn unreadable(path: &Path, source: io::Error) -> LoadFault {
+    match source.kind() {
+        io::ErrorKind::NotFound => LoadFault::FileMissing { path: path.to_owned() },
+        _ => LoadFault::File { path: path.to_owned(), cause: FileFault::Io(source) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_bytes_are_the_same_load_under_any_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let (a, b, c) = (folder.path().join("a"), folder.path().join("b"), folder.path().join("c"));
+        for (path, text) in [(&a, "x"), (&b, "x"), (&c, "y")] {
+            std::fs::write(path, text).unwrap();
+        }
+        let id = |path: &Path| LoadFile::identify(path).unwrap().load_id;
+        assert_eq!((id(&a).len(), id(&a) == id(&b), id(&a) == id(&c)), (32, true, false));
+        assert!(matches!(LoadFile::identify(&folder.path().join("none")), Err(LoadFault::FileMissing { .. })));
+    }
+}

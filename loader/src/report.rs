@@ -1,0 +1,159 @@
+//! What a load did, for people and for scripts, and whether its counts add up.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::fault::LoadFault;
+use crate::load_file::LoadFile;
+use crate::load_ledger::Committed;
+use crate::supervisor::LoadEnd;
+
+/// The result of one file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct LoadReport {
+    pub(crate) load_id: String,
+    pub(crate) file: String,
+    /// Data rows in the file.
+    pub(crate) rows: u64,
+    /// Rows that Firehose accepted.
+    pub(crate) sent: u64,
+    /// Rows found in the bucket, each counted once.
+    pub(crate) staged: u64,
+    /// Rows that stand in the warehouse through this load.
+    pub(crate) merged: u64,
+    pub(crate) rejected: u64,
+    /// Rows whose plate came again later in the file.
+    pub(crate) duplicates: u64,
+    /// Different plates among the rows.
+    pub(crate) drivers: u64,
+    pub(crate) state: LoadState,
+    pub(crate) rejects_file: Option<PathBuf>,
+}
+
+/// How a load ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LoadState {
+    Committed,
+    AlreadyLoaded,
+}
+
+impl LoadReport {
+    /// The report of a load just committed.
+    pub(crate) fn committed(file: &LoadFile, end: LoadEnd) -> Self {
+        let LoadEnd { file: read, sent, staged, committed } = end;
+        Self {
+            load_id: file.load_id.clone(),
+            file: file.name.clone(),
+            rows: read.rows,
+            sent,
+            staged,
+            merged: committed.merged,
+            rejected: read.rejected,
+            duplicates: committed.superseded,
+            drivers: committed.merged,
+            state: LoadState::Committed,
+            rejects_file: read.rejects_file,
+        }
+    }
+
+    /// The report of a file that the ledger has already: the counts of then, and nothing sent.
+    pub(crate) fn already_loaded(file: &LoadFile, ledger: Committed) -> Self {
+        Self {
+            load_id: file.load_id.clone(),
+            file: file.name.clone(),
+            rows: ledger.rows,
+            sent: 0,
+            staged: 0,
+            merged: ledger.merged,
+            rejected: ledger.rejected,
+            duplicates: ledger.superseded,
+            drivers: ledger.merged,
+            state: LoadState::AlreadyLoaded,
+            rejects_file: None,
+        }
+    }
+
+    /// Checks that every row of the file is accounted for.
+    pub(crate) fn reconcile(&self) -> Result<(), LoadFault> {
+        let Self { rows, sent, staged, merged, rejected, duplicates, .. } = self;
+        let ended = merged + rejected + duplicates;
+        if *rows != ended {
+            return Err(LoadFault::Unreconciled(format!(
+                "{rows} rows in the file, but {merged} merged + {rejected} rejected + {duplicates} duplicates = {ended}"
+            )));
+        }
+        if self.state == LoadState::Committed && (sent != staged || sent + rejected != *rows) {
+            return Err(LoadFault::Unreconciled(format!(
+                "{rows} rows in the file, {rejected} rejected, {sent} sent, {staged} staged"
+            )));
+        }
+        Ok(())
+    }
+
+    /// 0, or 3 when this load put rows aside.
+    pub(crate) fn exit_code(&self) -> u8 {
+        if self.state == LoadState::Committed && self.rejected > 0 { 3 } else { 0 }
+    }
+
+    /// The report in words.
+    pub(crate) fn summary(&self) -> String {
+        if self.state == LoadState::AlreadyLoaded {
+            return format!(
+                "{}: already loaded, nothing changed ({} rows: {} merged, {} duplicates, {} rejected)\n  load {}",
+                self.file, self.rows, self.merged, self.duplicates, self.rejected, self.load_id
+            );
+        }
+        let mut text = format!(
+            "{}: committed\n  rows       {:>10}\n  sent       {:>10}\n  staged     {:>10}\n  merged     {:>10}\n  duplicates {:>10}  \
+             (their plate comes again later in the file)\n  rejected   {:>10}\n  load {}",
+            self.file, self.rows, self.sent, self.staged, self.merged, self.duplicates, self.rejected, self.load_id
+        );
+        if let Some(path) = &self.rejects_file {
+            text.push_str(&format!("\n  rejected rows with line and reason: {}", path.display()));
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> LoadReport {
+        LoadReport {
+            load_id: "l1".into(),
+            file: "drivers.csv".into(),
+            rows: 10,
+            sent: 9,
+            staged: 9,
+            merged: 7,
+            rejected: 1,
+            duplicates: 2,
+            drivers: 7,
+            state: LoadState::Committed,
+            rejects_file: None,
+        }
+    }
+
+    #[test]
+    fn every_row_must_be_merged_rejected_or_superseded() {
+        assert!(report().reconcile().is_ok());
+        for wrong in [
+            LoadReport { rows: 11, ..report() },
+            LoadReport { merged: 6, ..report() },
+            LoadReport { staged: 8, ..report() },
+            LoadReport { sent: 10, staged: 10, ..report() },
+        ] {
+            assert!(matches!(wrong.reconcile(), Err(LoadFault::Unreconciled(_))), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_load_with_rejects_is_partial_unless_it_was_loaded_before() {
+        assert_eq!(report().exit_code(), 3);
+        assert_eq!(LoadReport { state: LoadState::AlreadyLoaded, ..report() }.exit_code(), 0);
+        assert_eq!(serde_json::to_value(report()).unwrap()["state"], "committed");
+    }
+}

@@ -1,0 +1,94 @@
+//! Reads the objects that Firehose delivered, line by line, so that their size does not matter.
+
+use std::collections::HashSet;
+
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _};
+use tokio::sync::mpsc;
+
+use crate::csv_rows::DriverRow;
+use crate::line_set::LineSet;
+use crate::ports::{ObjectStore, PortError};
+use crate::staged_row::{self, AlteredRow};
+
+/// Rows handed to the warehouse at once.
+const ROWS_PER_CHUNK: usize = 500;
+
+/// A delivered object and the lines of this load in it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct StagedObject {
+    pub(crate) key: String,
+    pub(crate) lines: Vec<u64>,
+}
+
+/// Why rows could not be copied.
+#[derive(Debug)]
+pub(crate) enum CopyFault {
+    Bucket(PortError),
+    Altered(AlteredRow),
+}
+
+/// Reads every object whose key is not known yet.
+pub(crate) async fn read_new(
+    objects: &dyn ObjectStore,
+    known: &HashSet<String>,
+    load_id: &str,
+) -> Result<Vec<StagedObject>, PortError> {
+    let mut read = Vec::new();
+    for key in objects.keys().await?.into_iter().filter(|key| !known.contains(key)) {
+        let mut lines = Vec::new();
+        let mut content = Lines::open(objects, &key).await?;
+        while let Some(line) = content.next().await? {
+            lines.extend(staged_row::marks(line).filter(|marks| marks.load_id == load_id).map(|marks| marks.src_line));
+        }
+        read.push(StagedObject { key, lines });
+    }
+    Ok(read)
+}
+
+/// Sends each row of the load once, however often Firehose delivered it. Ends early if nobody wants more.
+pub(crate) async fn copy_rows(
+    objects: &dyn ObjectStore,
+    keys: &[String],
+    load_id: &str,
+    rows: mpsc::Sender<Vec<DriverRow>>,
+) -> Result<(), CopyFault> {
+    let mut copied = LineSet::default();
+    let mut chunk = Vec::with_capacity(ROWS_PER_CHUNK);
+    for key in keys {
+        let mut content = Lines::open(objects, key).await.map_err(CopyFault::Bucket)?;
+        while let Some(line) = content.next().await.map_err(CopyFault::Bucket)? {
+            let Some(row) = staged_row::from_line(load_id, line) else { continue };
+            let row = row.map_err(CopyFault::Altered)?;
+            if !copied.insert(row.line) {
+                continue;
+            }
+            chunk.push(row);
+            if chunk.len() == ROWS_PER_CHUNK && rows.send(std::mem::take(&mut chunk)).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+    if !chunk.is_empty() {
+        // The warehouse has ended by itself and says why.
+        let _ended = rows.send(chunk).await;
+    }
+    Ok(())
+}
+
+struct Lines {
+    content: Box<dyn AsyncBufRead + Send + Unpin>,
+    line: Vec<u8>,
+}
+
+impl Lines {
+    async fn open(objects: &dyn ObjectStore, key: &str) -> Result<Self, PortError> {
+        Ok(Self { content: objects.open(key).await?, line: Vec::new() })
+    }
+
+    async fn next(&mut self) -> Result<Option<&[u8]>, PortError> {
+        self.line.clear();
+        let read = self.content.read_until(b'\n', &mut self.line).await;
+        let n = read.map_err(|error| PortError::Unavailable(format!("reading an object stopped: {error}")))?;
+        Ok((n > 0).then_some(self.line.as_slice()))
+    }
+}

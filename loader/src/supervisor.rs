@@ -1,0 +1,298 @@
+//! Keeps the actors of one load alive: CsvReader, FirehoseWriter, WarehouseCopier.
+//!
+//! Root of the loader's tree, one-for-all: when one child fails, all are ended and started again after a delay, and the file is
+//! sent again from its beginning. That repeats rows in the bucket, not in the warehouse, where rows count once by line. A fault
+//! that a restart cannot mend, and the one after the last allowed restart, ends the load.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
+use speedtrap_actors::flow::{Backoff, RetryBudget};
+use speedtrap_actors::observe::{ActorTable, Mailbox, Meter, Outlet, Spot};
+use tokio::sync::oneshot;
+use tracing::warn;
+
+use crate::csv_reader::{CsvReader, CsvReaderArgs, CsvReaderMsg, FileSummary};
+use crate::fault::LoadFault;
+use crate::firehose_writer::{FirehoseWriter, FirehoseWriterArgs};
+use crate::load_file::LoadFile;
+use crate::load_ledger::Committed;
+use crate::ports::{Firehose, ObjectStore, Warehouse};
+use crate::progress::Progress;
+use crate::warehouse_copier::{WarehouseCopier, WarehouseCopierArgs};
+
+/// How long ended children may take to be gone.
+const GRACE: Duration = Duration::from_secs(5);
+
+pub(crate) struct LoadSupervisor;
+
+pub(crate) enum LoadSupervisorMsg {
+    StartChildren,
+    /// Something happened in the tree of this generation; those of earlier ones no longer count.
+    Stepped(u32, LoadStep),
+}
+
+impl ractor::Message for LoadSupervisorMsg {}
+
+/// What the copier tells.
+#[derive(Debug)]
+pub(crate) enum LoadStep {
+    /// What was in the bucket before is known; rows may be sent.
+    ObjectsListed,
+    Committed {
+        file: FileSummary,
+        sent: u64,
+        staged: u64,
+        committed: Committed,
+    },
+}
+
+/// The end of a load that was committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LoadEnd {
+    pub(crate) file: FileSummary,
+    pub(crate) sent: u64,
+    pub(crate) staged: u64,
+    pub(crate) committed: Committed,
+}
+
+/// The outside of a load.
+#[derive(Clone)]
+pub(crate) struct LoadPorts {
+    pub(crate) firehose: Arc<dyn Firehose>,
+    pub(crate) objects: Arc<dyn ObjectStore>,
+    pub(crate) warehouse: Arc<dyn Warehouse>,
+}
+
+/// How a load is done.
+#[derive(Debug, Clone)]
+pub(crate) struct LoadPlan {
+    pub(crate) file: LoadFile,
+    pub(crate) rejects_dir: std::path::PathBuf,
+    pub(crate) record_bytes: usize,
+    pub(crate) credit: usize,
+    pub(crate) max_calls: usize,
+    pub(crate) poll: Duration,
+    pub(crate) staged_timeout: Duration,
+    pub(crate) retry: RetryBudget,
+    pub(crate) restart: Backoff,
+    pub(crate) max_restarts: u32,
+}
+
+pub(crate) struct LoadSupervisorArgs {
+    pub(crate) plan: LoadPlan,
+    pub(crate) ports: LoadPorts,
+    pub(crate) actors: ActorTable,
+    pub(crate) progress: Progress,
+    pub(crate) ended: oneshot::Sender<Result<LoadEnd, LoadFault>>,
+    pub(crate) meter: Arc<Meter>,
+}
+
+pub(crate) struct LoadSupervisorState {
+    plan: LoadPlan,
+    ports: LoadPorts,
+    actors: ActorTable,
+    progress: Progress,
+    ended: Option<oneshot::Sender<Result<LoadEnd, LoadFault>>>,
+    mailbox: Mailbox<LoadSupervisorMsg>,
+    spot: Spot,
+    started_at: SystemTime,
+    generation: u32,
+    children: Vec<(Spot, ActorCell)>,
+    reader: Option<Mailbox<CsvReaderMsg>>,
+}
+
+impl LoadSupervisor {
+    /// Starts the tree of one load.
+    ///
+    /// # Errors
+    /// When the supervisor itself cannot be started.
+    pub(crate) async fn start(
+        plan: LoadPlan,
+        ports: LoadPorts,
+        actors: &ActorTable,
+        progress: Progress,
+    ) -> Result<(ActorCell, oneshot::Receiver<Result<LoadEnd, LoadFault>>), SpawnErr> {
+        let (ended, end) = oneshot::channel();
+        let table = actors.clone();
+        let spot = Spot::root("LoadSupervisor", "load");
+        let args = |meter| LoadSupervisorArgs { plan, ports, actors: table, progress, ended, meter };
+        let supervisor = actors.spawn(&spot, None, Self, args).await?;
+        Ok((supervisor.cell(), end))
+    }
+}
+
+impl Actor for LoadSupervisor {
+    type Msg = LoadSupervisorMsg;
+    type State = LoadSupervisorState;
+    type Arguments = LoadSupervisorArgs;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<LoadSupervisorMsg>,
+        args: LoadSupervisorArgs,
+    ) -> Result<LoadSupervisorState, ActorProcessingErr> {
+        let mailbox = Mailbox::new(myself, args.meter);
+        mailbox.cast(LoadSupervisorMsg::StartChildren)?;
+        Ok(LoadSupervisorState {
+            plan: args.plan,
+            ports: args.ports,
+            actors: args.actors,
+            progress: args.progress,
+            ended: Some(args.ended),
+            mailbox,
+            spot: Spot::root("LoadSupervisor", "load"),
+            started_at: SystemTime::now(),
+            generation: 0,
+            children: Vec::new(),
+            reader: None,
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<LoadSupervisorMsg>,
+        message: LoadSupervisorMsg,
+        state: &mut LoadSupervisorState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            LoadSupervisorMsg::StartChildren => state.start_children(myself.get_cell()).await?,
+            LoadSupervisorMsg::Stepped(generation, _) if generation != state.generation => {}
+            LoadSupervisorMsg::Stepped(_, LoadStep::ObjectsListed) => {
+                if let Some(reader) = &state.reader {
+                    // A reader that is gone is reported as a failed child.
+                    let _gone = reader.cast(CsvReaderMsg::ReadFile);
+                }
+            }
+            LoadSupervisorMsg::Stepped(_, LoadStep::Committed { file, sent, staged, committed }) => {
+                state.end(Ok(LoadEnd { file, sent, staged, committed })).await;
+                myself.stop(None);
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<LoadSupervisorMsg>,
+        event: SupervisionEvent,
+        state: &mut LoadSupervisorState,
+    ) -> Result<(), ActorProcessingErr> {
+        let (child, fault) = match event {
+            SupervisionEvent::ActorFailed(child, error) => (child, fault_of(error)),
+            SupervisionEvent::ActorTerminated(child, _, reason) => {
+                (child, LoadFault::Crashed(reason.unwrap_or_else(|| "it stopped unasked".to_owned())))
+            }
+            _ => return Ok(()),
+        };
+        if state.child_failed(child.get_id(), fault).await {
+            myself.stop(None);
+        }
+        Ok(())
+    }
+}
+
+impl LoadSupervisorState {
+    /// Starts the children from the last one to the first, so that each has somebody to send to.
+    async fn start_children(&mut self, myself: ActorCell) -> Result<(), SpawnErr> {
+        self.generation += 1;
+        let generation = self.generation;
+        let mailbox = self.mailbox.clone();
+        let supervisor = Outlet::new(move |step| mailbox.cast(LoadSupervisorMsg::Stepped(generation, step)));
+        let (plan, ports, progress) = (self.plan.clone(), self.ports.clone(), self.progress.clone());
+
+        let spot = self.spot.child("WarehouseCopier", "warehouse_copier");
+        let args = |meter| WarehouseCopierArgs {
+            file: plan.file.clone(),
+            objects: ports.objects,
+            warehouse: ports.warehouse,
+            poll: plan.poll,
+            staged_timeout: plan.staged_timeout,
+            retry: plan.retry,
+            started_at: self.started_at,
+            progress: progress.clone(),
+            supervisor,
+            meter,
+        };
+        let copier = self.actors.spawn(&spot, Some(myself.clone()), WarehouseCopier, args).await?;
+        self.children.push((spot, copier.cell()));
+
+        let spot = self.spot.child("FirehoseWriter", "firehose_writer");
+        let (max_calls, retry) = (plan.max_calls, plan.retry);
+        let (firehose, sent) = (ports.firehose, progress.clone());
+        let args = |meter| FirehoseWriterArgs { firehose, max_calls, retry, progress: sent, copier, meter };
+        let writer = self.actors.spawn(&spot, Some(myself.clone()), FirehoseWriter, args).await?;
+        self.children.push((spot, writer.cell()));
+
+        let spot = self.spot.child("CsvReader", "csv_reader");
+        let args = |meter| CsvReaderArgs {
+            file: plan.file,
+            rejects_dir: plan.rejects_dir,
+            record_bytes: plan.record_bytes,
+            credit: plan.credit,
+            progress,
+            writer,
+            meter,
+        };
+        let reader = self.actors.spawn(&spot, Some(myself), CsvReader, args).await?;
+        self.children.push((spot, reader.cell()));
+        self.reader = Some(reader);
+        Ok(())
+    }
+
+    /// Answers a child's end; true if the load is over.
+    async fn child_failed(&mut self, child: ActorId, fault: LoadFault) -> bool {
+        // Children of an earlier generation, and those ended below, are not in the list.
+        let Some(path) = self.children.iter().find(|(_, cell)| cell.get_id() == child).map(|(spot, _)| spot.path.clone()) else {
+            return false;
+        };
+        self.end_children().await;
+        let restarts = self.generation - 1;
+        if !fault.is_worth_a_restart() {
+            self.end(Err(fault)).await;
+            return true;
+        }
+        if restarts >= self.plan.max_restarts {
+            self.end(Err(LoadFault::GaveUp { restarts, last: Box::new(fault) })).await;
+            return true;
+        }
+        let delay = self.plan.restart.delay(restarts, rand::random());
+        warn!(actor = path, reason = %fault, delay_ms = delay.as_millis(), "the load starts again");
+        self.actors.failed(&path, &fault.to_string());
+        self.progress.restarted();
+        self.mailbox.cast_after(delay, || LoadSupervisorMsg::StartChildren);
+        false
+    }
+
+    /// Two generations must not run side by side: both would write the same rejects file.
+    async fn end_children(&mut self) {
+        self.reader = None;
+        for (spot, cell) in self.children.drain(..) {
+            if cell.kill_and_wait(Some(GRACE)).await.is_err() {
+                warn!(actor = spot.path, "an ended actor is still busy");
+            }
+            self.actors.backing_off(&spot.path);
+        }
+    }
+
+    async fn end(&mut self, result: Result<LoadEnd, LoadFault>) {
+        self.end_children().await;
+        if let Some(ended) = self.ended.take() {
+            // Whoever waited has been interrupted.
+            let _nobody = ended.send(result);
+        }
+    }
+}
+
+/// Our actors fail with a [`LoadFault`]; anything else is a panic.
+fn fault_of(error: ActorProcessingErr) -> LoadFault {
+    match error.downcast::<LoadFault>() {
+        Ok(fault) => *fault,
+        Err(other) => LoadFault::Crashed(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+#[path = "supervisor_tests.rs"]
+mod tests;
