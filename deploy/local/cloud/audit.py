@@ -8,10 +8,8 @@ Prints one JSON object; main() shows its shape.
 """
 
 import argparse
-import collections
 import concurrent.futures
 import datetime
-import hashlib
 import json
 import os
 import re
@@ -22,6 +20,8 @@ import botocore.config
 import botocore.exceptions
 import botocore.session
 
+from input_grammar import Rejected, parse_event
+
 IN_STREAM = "rtr-iot-kinesis-stream"
 OUT_STREAM = "rtr-iot-kinesis-out-stream"
 ERROR_STREAM = "rtr-iot-kinesis-error-stream"
@@ -30,90 +30,7 @@ ALERT_TABLE = "rtr-iot-alerts"
 LETTER_TABLE = "rtr-iot-dead-letters"
 ARCHIVE_PREFIX = "speeding/"
 
-MEMBERS = ("iottimestamp", "licensePlate", "longitude", "latitude", "city", "state", "speed")
-MAX_RECORD_BYTES = 128 * 1024
-MAX_DEPTH = 32
-MAX_PLATE_BYTES = 64
-MAX_TEXT_BYTES = 256
-SPEED = re.compile(r"0*[0-9]{1,3}(\.0+)?")
-EVENT_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 TIMESTAMP = re.compile(r"(\d{4})-(\d\d)-(\d\d)[ T](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?Z?")
-
-Event = collections.namedtuple("Event", "event_id plate speed")
-
-
-# ---- The input grammar, written a second time ------------------------------------------------------------------------
-
-
-class Rejected(Exception):
-    """A record that is no event."""
-
-
-class Number(str):
-    """A JSON number with its text as it stands in the record."""
-
-
-def _members(pairs):
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise Rejected("a member's name comes twice")
-    return members
-
-
-def _no_constant(text):
-    raise Rejected(f"{text} is no JSON")
-
-
-def _depth(value):
-    if isinstance(value, dict):
-        return 1 + max(map(_depth, value.values()), default=0)
-    if isinstance(value, list):
-        return 1 + max(map(_depth, value), default=0)
-    return 0
-
-
-def parse_event(data):
-    if len(data) > MAX_RECORD_BYTES:
-        raise Rejected("too long")
-    try:
-        record = json.loads(
-            data.decode("utf-8"),
-            object_pairs_hook=_members,
-            parse_float=Number,
-            parse_int=Number,
-            parse_constant=_no_constant,
-        )
-    except (ValueError, RecursionError) as error:
-        raise Rejected("no JSON") from error
-    if not isinstance(record, dict) or _depth(record) > MAX_DEPTH:
-        raise Rejected("no flat object")
-    values = [record.get(member) for member in MEMBERS]
-    if not all(isinstance(value, str) for value in values):
-        raise Rejected("a member is missing or neither string nor number")
-    if any(len(value.encode("utf-8", "surrogatepass")) > MAX_TEXT_BYTES for value in values):
-        raise Rejected("a text is too long")
-    plate, speed = record["licensePlate"].strip(), record["speed"].strip()
-    if not 1 <= len(plate.encode("utf-8", "surrogatepass")) <= MAX_PLATE_BYTES:
-        raise Rejected("the plate is empty or too long")
-    if not SPEED.fullmatch(speed):
-        raise Rejected("the speed is no number of miles per hour")
-    return Event(_event_id(record, values), plate, int(speed.split(".")[0]))
-
-
-def _event_id(record, values):
-    if "eventId" in record:
-        given = record["eventId"]
-        if not isinstance(given, str) or isinstance(given, Number) or not EVENT_ID.fullmatch(given):
-            raise Rejected("the eventId is none")
-        return given
-    digest = hashlib.sha256()
-    for value in values:
-        encoded = value.encode()
-        digest.update(b"%d:%s" % (len(encoded), encoded))
-    return digest.hexdigest()[:32]
-
-
-# ---- Reading the services --------------------------------------------------------------------------------------------
 
 
 def stream_records(kinesis, stream):
