@@ -13,6 +13,9 @@ import time
 
 from ministack.core.responses import new_uuid
 from ministack.services import firehose, s3
+from ministack.services.cloudformation import provisioners
+
+DELIVERY_STREAM = "AWS::KinesisFirehose::DeliveryStream"
 
 _scale = float(os.environ.get("LOCAL_FIREHOSE_SCALE", "1"))
 _lock = threading.Lock()
@@ -121,7 +124,23 @@ def _without_history(put):
     return put_and_forget
 
 
+def _with_numbers(create):
+    """A template's parameters are texts; AWS makes numbers of them, stock ministack hands them out as they are."""
+
+    def create_stream(logical_id, properties, stack):
+        for kind in ("S3DestinationConfiguration", "ExtendedS3DestinationConfiguration"):
+            hints = (properties.get(kind) or {}).get("BufferingHints") or {}
+            hints.update({name: int(value) for name, value in hints.items()})
+        return create(logical_id, properties, stack)
+
+    return create_stream
+
+
 def apply():
+    for registry in vars(provisioners).values():
+        entry = registry.get(DELIVERY_STREAM) if isinstance(registry, dict) else None
+        if isinstance(entry, dict) and "create" in entry:
+            entry["create"] = _with_numbers(entry["create"])
     firehose._deliver_records_to_s3 = deliver_records
     firehose._put_record = _without_history(firehose._put_record)
     firehose._put_record_batch = _without_history(firehose._put_record_batch)

@@ -14,7 +14,10 @@ MAX_DEPTH = 32
 MAX_PLATE_BYTES = 64
 MAX_TEXT_BYTES = 256
 SPEED = re.compile(r"0*[0-9]{1,3}(\.0+)?")
+# Unicode's White_Space. Python's strip() takes the separators U+001C to U+001F along, which are none.
+BLANKS = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 EVENT_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 Event = collections.namedtuple("Event", "event_id plate speed")
 
@@ -64,10 +67,12 @@ def parse_event(data):
     values = [record.get(member) for member in MEMBERS]
     if not all(isinstance(value, str) for value in values):
         raise Rejected("a member is missing or neither string nor number")
-    if any(len(value.encode("utf-8", "surrogatepass")) > MAX_TEXT_BYTES for value in values):
+    if any(SURROGATE.search(value) for value in values):
+        raise Rejected("half a character")
+    if any(len(value.encode("utf-8")) > MAX_TEXT_BYTES for value in values):
         raise Rejected("a text is too long")
-    plate, speed = record["licensePlate"].strip(), record["speed"].strip()
-    if not 1 <= len(plate.encode("utf-8", "surrogatepass")) <= MAX_PLATE_BYTES:
+    plate, speed = record["licensePlate"].strip(BLANKS), record["speed"].strip(BLANKS)
+    if not 1 <= len(plate.encode("utf-8")) <= MAX_PLATE_BYTES:
         raise Rejected("the plate is empty or too long")
     if not SPEED.fullmatch(speed):
         raise Rejected("the speed is no number of miles per hour")
@@ -77,7 +82,7 @@ def parse_event(data):
 def _event_id(record, values):
     if "eventId" in record:
         given = record["eventId"]
-        if not isinstance(given, str) or isinstance(given, Number) or not EVENT_ID.fullmatch(given):
+        if not isinstance(given, str) or not EVENT_ID.fullmatch(given):
             raise Rejected("the eventId is none")
         return given
     digest = hashlib.sha256()

@@ -21,13 +21,14 @@ def record(**changes):
 for text, speed in {"068": 68, " 68 ": 68, "68.0": 68, "68.000": 68, "0": 0, "000999": 999, 76: 76, 76.0: 76}.items():
     assert parse_event(record(speed=text)).speed == speed, text
 assert parse_event(record(eventId="pi-1_2.3")).event_id == "pi-1_2.3"
+assert parse_event(record(eventId=7)).event_id == "7"
 assert parse_event(record(licensePlate=" x ", topic="t")).plate == "x"
 
 refused = [b"", b"{", b"[]", b"\xff", b'{"a":1,"a":1}', b"[" * 100000]
 refused += [record(speed=bad) for bad in ("75.9", "-1", "", "1000", "1e2", "68.", ".5", "0x10", True, None, [], {}, ...)]
 refused += [record(licensePlate=bad) for bad in ("", "  ", "x" * 65, None, True, ["x"], {"x": 1}, ...)]
-refused += [record(city="x" * 257), record(eventId=""), record(eventId="a b"), record(eventId=7), record(eventId="x" * 65)]
-refused += [record(more="x" * 131072), record(speed=68).replace(b"68", b"NaN")]
+refused += [record(city="x" * 257), record(eventId=""), record(eventId="a b"), record(eventId=None), record(eventId="x" * 65)]
+refused += [record(more="x" * 131072), record(speed=68).replace(b"68", b"NaN"), record(city="\ud800")]
 for bad in refused:
     try:
         parse_event(bad)
