@@ -113,6 +113,7 @@ impl Actor for ShardAssigner {
                 }
             }
             ShardAssignerMsg::Taken(leases) => {
+                state.looking = false;
                 for lease in leases {
                     state.start_lane(myself.get_cell(), lease).await?;
                 }
@@ -184,7 +185,6 @@ impl AssignerState {
     }
 
     async fn start_lane(&mut self, supervisor: ActorCell, lease: Lease) -> Result<(), ActorProcessingErr> {
-        self.looking = false;
         if self.draining || self.lanes.contains_key(&lease.shard) {
             return Ok(());
         }

@@ -21,6 +21,8 @@ pub struct Ticket {
 pub struct Report {
     /// Which batch.
     pub number: u64,
+    /// The place of the batch's last event.
+    pub last: Position,
     /// How the events ended that did.
     pub outcomes: OutcomeCounts,
     /// How many events from the start of the batch ended without a gap.
@@ -90,7 +92,8 @@ impl Ticket {
         self.outcomes.iter().flatten().for_each(|outcome| outcomes.add(*outcome));
         let ended_prefix = self.outcomes.iter().take_while(|outcome| outcome.is_some()).count();
         // A reader that is gone belongs to a dead generation, whose events start again from the checkpoint.
-        let _reader_may_be_gone = self.reader.send(Report { number: self.number, outcomes, ended_prefix, how });
+        let last = self.positions.last().expect("a batch holds at least one event").clone();
+        let _reader_may_be_gone = self.reader.send(Report { number: self.number, last, outcomes, ended_prefix, how });
     }
 }
 

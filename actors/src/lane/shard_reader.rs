@@ -17,7 +17,7 @@ use super::LaneSettings;
 use super::isolation::Admission;
 use super::lease_keeper::LeaseKeeperMsg;
 use super::supervisor::LaneNews;
-use crate::domain::{Position, ShardId};
+use crate::domain::{OutcomeCounts, Position, ShardId};
 use crate::flow::{Batch, GivenBack, Item, LaneFailure, Ledger, Leftovers, Reject, Report, Ticket, Unread};
 use crate::observe::{ActorGone, LaneStats, Mailbox, Meter, Outlet};
 use crate::ports::{Checkpoint, Page, Record, ShardIterator, ShardSource, SourceError, StartAt};
@@ -80,6 +80,8 @@ pub(super) struct ShardReaderState {
     passed_alone: usize,
     asked_checkpoint: Option<Checkpoint>,
     written_checkpoint: Option<Checkpoint>,
+    /// How finished batches ended that no written checkpoint covers yet, with the place of their last event.
+    unsettled: Vec<(Position, OutcomeCounts)>,
     said_done: bool,
     running: JoinSet<()>,
 }
@@ -111,6 +113,7 @@ impl Actor for ShardReader {
             passed_alone: 0,
             asked_checkpoint: None,
             written_checkpoint: None,
+            unsettled: Vec::new(),
             said_done: false,
             running: JoinSet::new(),
             args,
@@ -269,10 +272,13 @@ impl ShardReaderState {
     }
 
     fn settle(&mut self, report: Report) -> Result<(), ActorGone> {
-        self.args.stats.ended(&self.args.shard, &report.outcomes);
+        self.args.stats.ended(&self.args.shard, report.outcomes.total());
         if let GivenBack::Lost { open } = report.how {
             self.myself.cast_after(LOST_GRACE, move || ShardReaderMsg::LostDue(open));
             return Ok(());
+        }
+        if report.how == GivenBack::Finished {
+            self.unsettled.push((report.last, report.outcomes));
         }
         if self.ledger.resolve(report.number, report.ended_prefix).is_some() {
             self.args.news.send(LaneNews::Progress)?;
@@ -306,6 +312,9 @@ impl ShardReaderState {
     }
 
     fn checkpointed(&mut self, checkpoint: Checkpoint) -> Result<(), ActorGone> {
+        for (_, outcomes) in self.unsettled.extract_if(.., |(last, _)| is_settled(last, &checkpoint)) {
+            self.args.stats.settled(&self.args.shard, &outcomes);
+        }
         if let Checkpoint::At(position) = &checkpoint {
             self.args.stats.checkpointed(&self.args.shard, position);
             self.args.news.send(LaneNews::Checkpointed(position.clone()))?;
@@ -335,5 +344,13 @@ impl ShardReaderState {
                 self.args.news.send(if at_end { LaneNews::ShardEnded } else { LaneNews::Drained })
             }
         }
+    }
+}
+
+fn is_settled(last: &Position, checkpoint: &Checkpoint) -> bool {
+    match checkpoint {
+        Checkpoint::At(position) => last <= position,
+        Checkpoint::ShardEnd => true,
+        Checkpoint::TrimHorizon | Checkpoint::Latest | Checkpoint::AtTimestamp => false,
     }
 }

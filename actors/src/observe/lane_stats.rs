@@ -50,9 +50,9 @@ pub struct LaneSnapshot {
     pub state: LaneState,
     /// How often it was started.
     pub generation: u64,
-    /// Records let in, over all generations.
+    /// Records let in, over all generations; those that start again after a restart count again.
     pub records_in: u64,
-    /// How the events ended, over all generations.
+    /// How the events ended that are settled by a checkpoint, over all generations; each counts once.
     pub outcomes: OutcomeCounts,
     /// Events let in and not ended.
     pub in_lane: usize,
@@ -98,12 +98,14 @@ impl LaneStats {
         });
     }
 
-    /// Notes how events ended.
-    pub fn ended(&self, shard: &ShardId, outcomes: &OutcomeCounts) {
-        self.change(shard, |lane| {
-            lane.outcomes.merge(outcomes);
-            lane.in_lane = lane.in_lane.saturating_sub(usize::try_from(outcomes.total()).unwrap_or(usize::MAX));
-        });
+    /// Notes that so many events ended.
+    pub fn ended(&self, shard: &ShardId, n_events: u64) {
+        self.change(shard, |lane| lane.in_lane = lane.in_lane.saturating_sub(usize::try_from(n_events).unwrap_or(usize::MAX)));
+    }
+
+    /// Notes how the events ended that a written checkpoint has settled: they will not start again.
+    pub fn settled(&self, shard: &ShardId, outcomes: &OutcomeCounts) {
+        self.change(shard, |lane| lane.outcomes.merge(outcomes));
     }
 
     /// Notes a written checkpoint.

@@ -119,6 +119,12 @@ impl ScriptedShard {
         self.with(|inner| inner.errors.extend(errors));
     }
 
+    /// The place of the last record of a shard.
+    #[must_use]
+    pub fn last_position(&self, shard: &ShardId) -> Option<Position> {
+        self.with(|inner| inner.script_mut(shard).and_then(|script| script.records.last()).map(|record| record.position.clone()))
+    }
+
     /// Where shards were opened, in order.
     #[must_use]
     pub fn opened(&self) -> Vec<(ShardId, StartAt)> {
