@@ -107,12 +107,12 @@ where
         };
     }
     let text = DisplayErrorContext(&error).to_string();
-    // The SDK appends its debug output, which is of no use to a reader.
-    let text = text.split(" (DispatchFailure").next().unwrap_or(&text).to_owned();
-    let text = format!("`{resource}`: {}", text.split(" (TimeoutError").next().unwrap_or(&text));
+    // The SDK appends its debug output, and a list of all sources of credentials it tried.
+    let said = text.split(" (DispatchFailure").next().and_then(|text| text.split(" (TimeoutError").next());
+    let text = format!("`{resource}`: {}", said.and_then(|text| text.lines().next()).unwrap_or_default());
     match error {
         SdkError::ConstructionFailure(_) => PortError::Refused(text),
-        _ if text.contains("credential") => PortError::Refused(format!("{text} (no AWS credentials found)")),
+        _ if text.contains("credential") => PortError::Refused(text),
         _ => PortError::Unavailable(text),
     }
 }

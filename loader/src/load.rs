@@ -23,7 +23,7 @@ use crate::warehouse::SqlWarehouse;
 /// Records between reader and Firehose: at 500 KiB each, 8 MiB. Two full calls and a bit.
 const CREDIT: usize = 16;
 
-/// A warehouse that is down from the start is reported soon; one that goes down later is waited for.
+/// A remote side that is down from the start is reported soon; one that goes down later is waited for.
 const FIRST_ANSWER: Duration = Duration::from_secs(5);
 
 /// How long the tree may take to end after an interruption.
@@ -85,6 +85,12 @@ impl Loader {
         };
         if let Some(committed) = found {
             return Ok(LoadReport::already_loaded(file, committed));
+        }
+        tokio::select! {
+            keys = retried(first, &meter, || self.ports.objects.keys()) => {
+                keys.map_err(|error| Remote::Bucket.fault(error))?;
+            }
+            () = &mut interrupted => return Err(LoadFault::Interrupted),
         }
         let started = LoadSupervisor::start(self.plan(file), self.ports.clone(), &self.actors, progress.clone()).await;
         let (supervisor, end) = started.map_err(|error| LoadFault::Crashed(error.to_string()))?;

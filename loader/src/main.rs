@@ -49,8 +49,11 @@ fn main() -> ExitCode {
     match run(cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("speedtrap-loader: {error:#}");
-            ExitCode::from(error.downcast_ref::<cli::CliError>().map_or(1, cli::CliError::exit_code))
+            let known = error.downcast_ref::<cli::CliError>();
+            // Ours tell the whole story in one message; of others the causes are wanted too.
+            let text = known.map_or_else(|| format!("{error:#}"), ToString::to_string);
+            eprintln!("speedtrap-loader: {text}");
+            ExitCode::from(known.map_or(1, cli::CliError::exit_code))
         }
     }
 }
@@ -63,9 +66,10 @@ fn run(cli: cli::Cli) -> anyhow::Result<u8> {
     Ok(code?)
 }
 
-/// Human on a terminal, JSON lines otherwise.
+/// Human on a terminal, where the progress line tells the usual, JSON lines otherwise.
 fn start_logs() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,speedtrap_loader=info"));
+    let usual = if std::io::stderr().is_terminal() { "warn" } else { "warn,speedtrap_loader=info" };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if std::io::stderr().is_terminal() { logs.init() } else { logs.json().init() }
 }
