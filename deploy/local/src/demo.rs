@@ -31,6 +31,9 @@ const DRAIN_LIMIT: Duration = Duration::from_millis(5000);
 const STALL_LIMIT: Duration = Duration::from_secs(30);
 /// Nodes that are busy with something else than answering are borne with for this long.
 const SILENCE_LIMIT: Duration = Duration::from_secs(30);
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
+/// Far below what a busy machine of two cores was seen to do, which is over a hundred texts a second.
+const READINGS_PER_SECOND: u64 = 20;
 const LOOK_PAUSE: Duration = Duration::from_millis(200);
 /// An audit reads everything there is, so it waits until the nodes look finished, and a little between two tries.
 const AUDIT_PAUSE: Duration = Duration::from_millis(700);
@@ -46,7 +49,7 @@ pub(crate) struct Options {
     pub(crate) hold: bool,
     /// `-` is stdout.
     pub(crate) json: Option<PathBuf>,
-    pub(crate) timeout: Duration,
+    pub(crate) timeout: Option<Duration>,
     pub(crate) rate: Option<f64>,
     pub(crate) bin_dir: Option<PathBuf>,
 }
@@ -149,8 +152,9 @@ impl<'a> Demo<'a> {
 
         let acknowledged = self.publish_readings(&options.readings, options.rate)?;
         let step = Step::start("waiting until everything has arrived");
+        let timeout = options.timeout.unwrap_or(DEFAULT_TIMEOUT + Duration::from_secs(acknowledged / READINGS_PER_SECOND));
         let (report, failures, timed_out) =
-            self.wait_until_reconciled(acknowledged, (drivers, driver_rows), &plates, options.timeout, &step)?;
+            self.wait_until_reconciled(acknowledged, (drivers, driver_rows), &plates, timeout, &step)?;
         step.done(if report.reconciled { "it adds up" } else { "it does not add up" });
 
         self.hand_over(&report, &failures, options, &urls)?;

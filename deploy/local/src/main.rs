@@ -103,9 +103,9 @@ struct DemoArgs {
     /// Writes the report as JSON; without FILE, or with `-`, to stdout.
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
     json: Option<PathBuf>,
-    /// Seconds to wait, once all is published, for everything to arrive.
-    #[arg(long, value_name = "SECS", default_value_t = 600)]
-    timeout: u64,
+    /// Seconds to wait, once all is published, for everything to arrive [default: 600, and 1 for every 20 readings].
+    #[arg(long, value_name = "SECS")]
+    timeout: Option<u64>,
     /// Readings to publish a second [default: as fast as they are acknowledged].
     #[arg(long, value_name = "R")]
     rate: Option<f64>,
@@ -127,7 +127,7 @@ impl DemoArgs {
             shards: self.shards,
             hold: self.hold,
             json,
-            timeout: Duration::from_secs(self.timeout),
+            timeout: self.timeout.map(Duration::from_secs),
             rate: self.rate,
             bin_dir: self.bin_dir.map(absolute).transpose()?,
         })
