@@ -210,9 +210,9 @@ mod tests {
         directory.register("A", sample_driver("Ada"));
         let cache = cache(&directory);
         for _ in 0..3 {
-            let found = cache.resolve(&plates(&["A", "B", "A"])).await.unwrap();
+            let found = cache.resolve(&plates(&["A", "B", "A"])).await.expect("the directory answers");
             assert_eq!(found.len(), 2);
-            assert_eq!(&*found[&PlateKey::of("A")].as_ref().unwrap().first_name, "Ada");
+            assert_eq!(&*found[&PlateKey::of("A")].as_ref().expect("a driver").first_name, "Ada");
             assert_eq!(found[&PlateKey::of("B")], None);
         }
         assert_eq!(directory.calls().len(), 1);
@@ -227,7 +227,7 @@ mod tests {
         let cache = cache(&directory);
         let lookups = (0..2000).map(|n| {
             let cache = cache.clone();
-            async move { cache.resolve(&plates(&[&format!("P{}", n % 1000)])).await.unwrap() }
+            async move { cache.resolve(&plates(&[&format!("P{}", n % 1000)])).await.expect("the directory answers") }
         });
         futures::future::join_all(lookups).await;
         let calls = directory.calls();
@@ -249,12 +249,12 @@ mod tests {
             cache.load_committed();
         };
         let (found, ()) = tokio::join!(cache.resolve(&asked), load);
-        assert_eq!(&*found.unwrap()[&asked[0]].as_ref().unwrap().first_name, "New");
+        assert_eq!(&*found.expect("the directory answers")[&asked[0]].as_ref().expect("a driver").first_name, "New");
         assert_eq!(directory.calls().len(), 2);
         directory.register("A", sample_driver("Newest"));
         cache.load_committed();
-        let found = cache.resolve(&asked).await.unwrap();
-        assert_eq!(&*found[&asked[0]].as_ref().unwrap().first_name, "Newest");
+        let found = cache.resolve(&asked).await.expect("the directory answers");
+        assert_eq!(&*found[&asked[0]].as_ref().expect("a driver").first_name, "Newest");
     }
 
     #[tokio::test(start_paused = true)]
@@ -264,9 +264,9 @@ mod tests {
         let cache = cache(&directory);
         let (one, other) = (plates(&["A"]), plates(&["A", "B"]));
         let (first, second) = tokio::join!(cache.resolve(&one), cache.resolve(&other));
-        assert_eq!(first.unwrap_err().kind, FailureKind::TimedOut);
-        assert_eq!(second.unwrap_err().kind, FailureKind::TimedOut);
-        assert_eq!(cache.resolve(&other).await.unwrap().len(), 2);
+        assert_eq!(first.expect_err("told to fail").kind, FailureKind::TimedOut);
+        assert_eq!(second.expect_err("told to fail").kind, FailureKind::TimedOut);
+        assert_eq!(cache.resolve(&other).await.expect("the directory answers").len(), 2);
     }
 
     #[tokio::test(start_paused = true)]
@@ -284,8 +284,9 @@ mod tests {
     #[test]
     fn entries_live_as_long_as_their_kind_less_a_little() {
         let lifetimes = Lifetimes { known: Duration::from_secs(3600), unknown: Duration::from_secs(60) };
-        let age =
-            |driver| lifetimes.expire_after_create(&PlateKey::of("A"), &Entry { epoch: 0, driver }, Instant::now()).unwrap();
+        let age = |driver| {
+            lifetimes.expire_after_create(&PlateKey::of("A"), &Entry { epoch: 0, driver }, Instant::now()).expect("a lifetime")
+        };
         assert!((Duration::from_secs(54)..=Duration::from_secs(60)).contains(&age(None)));
         assert!((Duration::from_secs(3240)..=Duration::from_secs(3600)).contains(&age(Some(Arc::new(sample_driver("Ada"))))));
     }

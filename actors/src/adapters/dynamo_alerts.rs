@@ -197,11 +197,11 @@ mod tests {
 
     #[test]
     fn times_are_written_to_the_millisecond_and_read_back_as_an_age() {
-        let claimed: Timestamp = "2020-07-01T12:00:00.123456Z".parse().unwrap();
+        let claimed: Timestamp = "2020-07-01T12:00:00.123456Z".parse().expect("a time");
         assert_eq!(rfc3339(claimed), "2020-07-01T12:00:00.123Z");
-        assert_eq!(rfc3339("2020-07-01T12:00:00Z".parse().unwrap()), "2020-07-01T12:00:00.000Z");
+        assert_eq!(rfc3339("2020-07-01T12:00:00Z".parse().expect("a time")), "2020-07-01T12:00:00.000Z");
         let item = Item::from([("claimedAt".to_owned(), text("2020-07-01T12:00:00.000Z"))]);
-        assert_eq!(age(&item, "2020-07-01T12:00:10Z".parse().unwrap()), Duration::from_secs(10));
-        assert_eq!(age(&item, "2020-07-01T11:59:59Z".parse().unwrap()), Duration::ZERO);
+        assert_eq!(age(&item, "2020-07-01T12:00:10Z".parse().expect("a time")), Duration::from_secs(10));
+        assert_eq!(age(&item, "2020-07-01T11:59:59Z".parse().expect("a time")), Duration::ZERO);
     }
 }

@@ -139,7 +139,7 @@ mod tests {
                 "startingHashKey"
             ]
         );
-        let lease = lease(&row).unwrap().unwrap();
+        let lease = lease(&row).expect("a row KCL writes").expect("a lease");
         assert_eq!((lease.owner, lease.counter, lease.checkpoint), (None, 0, Checkpoint::TrimHorizon));
         assert_eq!(lease.parents, [ShardId::new("shardId-000000000000")]);
     }
@@ -149,8 +149,8 @@ mod tests {
         let digits = "49600000000000000000000000000000000000000000000000000007";
         let sub = AttributeValue::N("3".to_owned());
         let row = row(&[(CHECKPOINT, AttributeValue::S(digits.to_owned())), (SUB_SEQUENCE, sub)]);
-        let at = Checkpoint::At(Position { sequence: SequenceNumber::parse(digits).unwrap(), sub: 3 });
-        assert_eq!(lease(&row).unwrap().unwrap().checkpoint, at);
+        let at = Checkpoint::At(Position { sequence: SequenceNumber::parse(digits).expect("digits"), sub: 3 });
+        assert_eq!(lease(&row).expect("a row KCL writes").expect("a lease").checkpoint, at);
         assert_eq!(checkpoint_values(&at).0, row[CHECKPOINT]);
     }
 

@@ -53,18 +53,18 @@ mod tests {
         let source = ScriptedShard::new("stream", "parent");
         source.push(vec![b'x'; 10 * 1024 * 1024]);
         source.push("last");
-        let parent = source.shards().await.unwrap()[0].id.clone();
+        let parent = source.shards().await.expect("the script answers")[0].id.clone();
         source.close(&parent, &["left", "right"]);
-        let shards = source.shards().await.unwrap();
+        let shards = source.shards().await.expect("the script answers");
         assert_eq!(shards.len(), 3);
-        assert_eq!(shards[2].parents, [parent.clone()]);
+        assert_eq!(shards[2].parents, std::slice::from_ref(&parent));
         source.trim(1);
-        let iterator = source.iterator(&parent, &StartAt::TrimHorizon).await.unwrap();
-        let page = source.read(&iterator, 10).await.unwrap();
+        let iterator = source.iterator(&parent, &StartAt::TrimHorizon).await.expect("the script answers");
+        let page = source.read(&iterator, 10).await.expect("the script answers");
         assert_eq!(page.records[0].data, "last");
         assert_eq!(page.next, None);
         source.expire_iterators();
-        assert_eq!(source.read(&iterator, 10).await.unwrap_err(), SourceError::IteratorExpired);
+        assert_eq!(source.read(&iterator, 10).await.expect_err("it expired"), SourceError::IteratorExpired);
     }
 
     #[tokio::test]
@@ -98,7 +98,7 @@ mod tests {
     async fn alerts_in_memory_keep_the_contracts() {
         alert_ledger_contract(Arc::new(MemoryAlertLedger::default())).await;
         let sender = RecordingAlertSender::default();
-        let to = PhoneNumber::parse("2025550123").unwrap();
+        let to = PhoneNumber::parse("2025550123").expect("a number");
         alert_sender_contract(Arc::new(sender.clone()), &to, ["one", "two"]).await;
         assert_eq!(sender.texts().iter().map(|sent| sent.text.as_str()).collect::<Vec<_>>(), ["one", "two"]);
     }
