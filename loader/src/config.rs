@@ -1,6 +1,7 @@
 //! Configuration: defaults, then a TOML file, then `SPEEDTRAP_LOADER_<SECTION>__<KEY>`, then flags. AWS endpoint, region and
 //! credentials are not ours: the SDK reads `AWS_ENDPOINT_URL`, `AWS_REGION` and its credential chain.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -66,13 +67,15 @@ pub(crate) struct S3Config {
 }
 
 /// The warehouse; its tables have fixed names.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WarehouseConfig {
     /// `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`; secret, so better in the environment or in `url_file`.
     pub(crate) url: Option<String>,
     /// A file that holds the URL.
     pub(crate) url_file: Option<PathBuf>,
+    /// Certificates to trust, in PEM. Default: those of the system.
+    pub(crate) ca_file: Option<PathBuf>,
     /// For opening a connection: 1s to 5m.
     #[serde(with = "humantime_serde")]
     pub(crate) connect_timeout: Duration,
@@ -128,6 +131,7 @@ impl Default for LoaderConfig {
             warehouse: WarehouseConfig {
                 url: None,
                 url_file: None,
+                ca_file: None,
                 connect_timeout: Duration::from_secs(10),
                 statement_timeout: Duration::from_secs(10 * 60),
             },
@@ -239,6 +243,14 @@ impl LoaderConfig {
     pub(crate) fn retry(&self) -> RetryBudget {
         let backoff = Backoff { first: Duration::from_millis(200), most: Duration::from_secs(10) };
         RetryBudget { backoff, most_elapsed: self.firehose.retry_for }
+    }
+}
+
+/// The URL holds the password.
+impl fmt::Debug for WarehouseConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let url = self.url.as_ref().map(|_| "***");
+        f.debug_struct("WarehouseConfig").field("url", &url).field("url_file", &self.url_file).finish_non_exhaustive()
     }
 }
 

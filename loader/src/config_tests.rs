@@ -56,3 +56,16 @@ fn all_faults_are_reported_together() {
     ];
     assert_eq!(keys, expected);
 }
+
+#[test]
+fn the_sample_file_holds_the_defaults() {
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("speedtrap-loader.toml");
+    assert_eq!(LoaderConfig::read(Some(&sample), environment(&[])).unwrap(), LoaderConfig::default());
+}
+
+#[test]
+fn debug_output_hides_the_password() {
+    let mut config = LoaderConfig::default();
+    config.warehouse.url = Some("postgresql://u:hunter2@h/d".into());
+    assert!(!format!("{config:?}").contains("hunter2"));
+}

@@ -65,7 +65,7 @@ pub(crate) enum FileFault {
     Empty,
     #[error("the file is UTF-16; save it as UTF-8")]
     Utf16,
-    #[error("the header is `{found}`, it must be `{}`", contract::header())]
+    #[error("the header is {found}, it must be `{}`", contract::header())]
     Header { found: String },
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -98,8 +98,7 @@ impl<R: BufRead> CsvRows<R> {
         if split(header) == Split::Fields(expected) {
             return Ok(rows);
         }
-        let found: String = String::from_utf8_lossy(header).chars().take(200).filter(|c| !c.is_control()).collect();
-        Err(FileFault::Header { found })
+        Err(FileFault::Header { found: shown_header(header) })
     }
 
     /// The next row; `None` at the end of the file. Empty lines are no rows.
@@ -183,6 +182,20 @@ impl Line {
     fn rejected(self, reason: Reason, detail: String) -> Row {
         Row::Bad(Reject { line: self.number, reason, column: None, detail, raw: without_line_end(&self.bytes).to_vec() })
     }
+}
+
+/// A wrong header for a message. A row of data, which is what stands there when the header is missing, is not shown: it has
+/// addresses and telephone numbers, names of columns have neither.
+fn shown_header(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(line);
+    let is_name = |field: &str| {
+        let field = field.trim().trim_matches('"');
+        !field.starts_with(|c: char| c.is_ascii_digit()) && field.chars().all(|c| c.is_alphanumeric() || "_- ".contains(c))
+    };
+    if text.split([',', ';', '\t']).all(is_name) {
+        return format!("`{}`", text.chars().take(200).collect::<String>());
+    }
+    "missing (the first line looks like data)".to_owned()
 }
 
 /// Checks the values of a record that has the right number of fields.

@@ -114,4 +114,8 @@ fn headers_must_be_exact_but_for_a_byte_order_mark() {
     assert!(matches!(CsvRows::open(&b"\xff\xfef\0i\0"[..]), Err(FileFault::Utf16)));
     assert!(matches!(CsvRows::open(&b"first,last,plate\r\n"[..]), Err(FileFault::Header { .. })));
     assert_eq!(verdicts(&file(&[], "")), vec![]);
+    let said = |bytes: &[u8]| CsvRows::open(bytes).err().map(|fault| fault.to_string()).unwrap_or_default();
+    assert!(said(b"first;last;plate").contains("`first;last;plate`"));
+    let said = said(OK.as_bytes());
+    assert!(said.contains("missing") && !said.contains("Ana") && !said.contains("555"), "{said}");
 }

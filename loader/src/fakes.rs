@@ -20,6 +20,10 @@ pub(crate) enum ScriptedPut {
     Fail(Vec<usize>),
     /// All is taken in, but the answer gets lost.
     LoseAnswer,
+    /// All is taken in and never delivered.
+    Swallow,
+    /// The call panics.
+    Panic,
     /// Nothing is taken in.
     Refuse(PortError),
 }
@@ -68,13 +72,17 @@ impl Delivered {
 #[async_trait]
 impl Firehose for ScriptedFirehose {
     async fn put(&self, records: &[Bytes]) -> Result<Vec<PutOutcome>, PortError> {
-        let mut delivered = self.lock();
-        delivered.calls.push(records.to_vec());
-        let step = delivered.script.pop_front();
+        self.lock().calls.push(records.to_vec());
+        let step = self.lock().script.pop_front();
         if let Some(ScriptedPut::Refuse(error)) = step {
             return Err(error);
         }
+        assert!(!matches!(step, Some(ScriptedPut::Panic)), "as scripted");
+        if matches!(step, Some(ScriptedPut::Swallow)) {
+            return Ok(vec![PutOutcome::Accepted; records.len()]);
+        }
         let fails = |place| matches!(&step, Some(ScriptedPut::Fail(places)) if places.contains(&place));
+        let mut delivered = self.lock();
         let mut outcomes = Vec::new();
         for (place, record) in records.iter().enumerate() {
             if fails(place) {

@@ -1,5 +1,8 @@
 //! Which lines of a file have been seen (pure): one bit a line, so a million rows cost 125 kB.
 
+/// Lines a file may have. A row that claims a later one is not ours, and must not cost its memory.
+const MAX_LINES: u64 = 1 << 32;
+
 /// A set of line numbers.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct LineSet {
@@ -8,9 +11,12 @@ pub(crate) struct LineSet {
 }
 
 impl LineSet {
-    /// Adds a line; false if it was there already.
+    /// Adds a line; false if it was there already, or lies beyond any file.
     pub(crate) fn insert(&mut self, line: u64) -> bool {
         let Ok(word) = usize::try_from(line / 64) else { return false };
+        if line >= MAX_LINES {
+            return false;
+        }
         if word >= self.words.len() {
             self.words.resize(word + 1, 0);
         }

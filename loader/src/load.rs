@@ -40,8 +40,7 @@ impl Loader {
     /// Opens no connection yet.
     pub(crate) fn new(config: LoaderConfig, aws: &AwsEnvironment, sdk: &SdkConfig) -> Result<Self, ConfigError> {
         let path_style = config.s3.path_style.unwrap_or(aws.endpoint_url.is_some());
-        let timeouts = &config.warehouse;
-        let warehouse = SqlWarehouse::new(&config.warehouse_url()?, timeouts.connect_timeout, timeouts.statement_timeout)
+        let warehouse = SqlWarehouse::new(&config.warehouse_url()?, &config.warehouse)
             .map_err(|error| ConfigError::Unreadable(format!("warehouse.url: {error}")))?;
         let ports = LoadPorts {
             firehose: Arc::new(DeliveryStream::new(sdk, &config.firehose.stream)),

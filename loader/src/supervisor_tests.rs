@@ -170,3 +170,23 @@ async fn the_last_row_of_a_plate_wins_and_the_earlier_ones_are_counted() {
     assert_eq!(bench.warehouse.names()["ABC-1"], "Latest");
     assert!(report.rejects_file.unwrap().exists());
 }
+
+#[tokio::test]
+async fn a_panic_starts_the_load_again_and_its_rows_still_count_once() {
+    let mut bench = bench(60, vec![ScriptedPut::Fail(vec![]), ScriptedPut::Panic], vec![]);
+    bench.plan.max_calls = 1;
+    let report = bench.load().await.unwrap();
+    assert_eq!((report.sent, report.staged, report.merged), (60, 60, 60));
+    let restarts = bench.actors.restarts();
+    assert_eq!((restarts.len(), restarts[0].path.as_str()), (1, "load/firehose_writer"));
+    assert!(restarts[0].reason.contains("as scripted"), "{}", restarts[0].reason);
+}
+
+#[tokio::test]
+async fn rows_that_never_reach_the_bucket_end_the_load_with_their_number() {
+    let mut bench = bench(10, vec![ScriptedPut::Swallow], vec![]);
+    bench.plan.max_calls = 1;
+    let fault = bench.load().await.unwrap_err();
+    assert!(matches!(fault, LoadFault::NotStaged { staged, sent: 10, .. } if staged < 10), "{fault}");
+    assert_eq!(bench.warehouse.commits(), 0);
+}

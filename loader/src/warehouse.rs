@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio_postgres::Transaction;
 use tokio_postgres::types::{ToSql, Type};
 
+use crate::config::WarehouseConfig;
 use crate::contract::{COLUMNS, PLATE};
 use crate::csv_rows::DriverRow;
 use crate::load_ledger::{Committed, LoadFacts};
@@ -53,15 +54,15 @@ pub(crate) struct SqlWarehouse {
 
 impl SqlWarehouse {
     /// Opens no connection yet.
-    pub(crate) fn new(url: &str, connect_timeout: Duration, statement_timeout: Duration) -> Result<Self, WarehouseError> {
+    pub(crate) fn new(url: &str, config: &WarehouseConfig) -> Result<Self, WarehouseError> {
         let options = WarehouseOptions {
             application_name: "speedtrap-loader".to_owned(),
             max_connections: 2,
-            connect_timeout,
-            statement_timeout,
-            ca_file: None,
+            connect_timeout: config.connect_timeout,
+            statement_timeout: config.statement_timeout,
+            ca_file: config.ca_file.clone(),
         };
-        Ok(Self { pool: warehouse_pool(url, &options)?, statement_timeout })
+        Ok(Self { pool: warehouse_pool(url, &options)?, statement_timeout: config.statement_timeout })
     }
 
     /// A connection over a dead link looks open and answers nothing; the server's own limit cannot end that wait.
