@@ -20,9 +20,9 @@ pub(crate) struct StatusPage {
     pub(crate) state: String,
     pub(crate) uptime_s: u64,
     pub(crate) lanes: Vec<LanePage>,
-    /// Records that the enrich lanes let in.
+    /// Events of the enrich lanes that ended for good, settled by a checkpoint: each counts once, however often it was read.
     pub(crate) events_in: u64,
-    /// Records that the errors lanes let in.
+    /// As `events_in`, of the errors lanes.
     pub(crate) errors_in: u64,
     /// How events ended, over all lanes.
     pub(crate) outcomes: BTreeMap<String, u64>,
@@ -128,8 +128,8 @@ impl StatusPage {
         for lane in application.stats.snapshot() {
             ended.merge(&lane.outcomes);
             match application.role {
-                "enrich" => self.events_in += lane.records_in,
-                "errors" => self.errors_in += lane.records_in,
+                "enrich" => self.events_in += lane.outcomes.total(),
+                "errors" => self.errors_in += lane.outcomes.total(),
                 _ => {}
             }
             self.possible_repeats += lane.possible_repeats;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::client::{NodeArgs, get};
 use super::print;
-use super::table::{number, span_ms, table, tinted};
+use super::table::{number, span_ms, span_s, table, tinted};
 use crate::api::{LanePage, StatusPage};
 use crate::exit::{Exit, Stop};
 
@@ -32,7 +32,7 @@ fn render(page: &StatusPage) -> String {
         "node {}: {}, {verdict}, up {}{}\n",
         page.node,
         page.state,
-        span_ms(Some(page.uptime_s * 1_000)),
+        span_s(page.uptime_s),
         if page.idle { ", idle" } else { "" }
     );
     let mut lanes = table(&["ROLE", "SHARD", "STATE", "IN", "IN LANE", "BEHIND", "CHECKPOINT AGE", "STARTS", "LAST FAULT"]);
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn shows_lanes_and_counts_and_says_unknown() {
         let shown = render(&page("running", "running"));
-        assert!(shown.starts_with("node node-1: running, healthy, up 61.0 s\n"), "{shown}");
+        assert!(shown.starts_with("node node-1: running, healthy, up 61 s\n"), "{shown}");
         for part in ["shardId-000000000000", "unknown", "the warehouse is gone", "published", "993", "sent twice: 3"] {
             assert!(shown.contains(part), "{part} is missing in\n{shown}");
         }

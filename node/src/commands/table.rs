@@ -26,6 +26,16 @@ pub(crate) fn span_ms(value: Option<u64>) -> String {
     }
 }
 
+/// A span of whole seconds.
+pub(crate) fn span_s(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
 /// A text in a colour, if standard output is a terminal that wants it.
 pub(crate) fn tinted(text: &str, good: bool) -> String {
     if std::io::stdout().is_terminal() && !crate::config::no_colour() {
@@ -44,5 +54,6 @@ mod tests {
     fn unknown_is_never_shown_as_zero() {
         assert_eq!((number(None), number(Some(0)), span_ms(None)), ("unknown".into(), "0".into(), "unknown".into()));
         assert_eq!([999, 1_000, 61_550, 180_000].map(|ms| span_ms(Some(ms))), ["999 ms", "1.0 s", "61.5 s", "3 min"]);
+        assert_eq!([0, 119, 7_199, 7_200, 172_800].map(span_s), ["0 s", "119 s", "119 min", "2 h", "2 days"]);
     }
 }
