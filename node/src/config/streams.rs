@@ -58,7 +58,7 @@ pub(crate) struct ArchiveConfig {
     /// `[A-Za-z0-9_.-]` (<https://docs.aws.amazon.com/firehose/latest/APIReference/API_CreateDeliveryStream.html>).
     pub(crate) delivery_stream: String,
     /// Bucket for the payloads of dead letters that are too long for their table, under `dead-letters/`. Default empty:
-    /// `rtr-iot-archive-<account>`, with the account that owns the table of dead letters; else 3 to 63 characters
+    /// `rtr-iot-archive-<account>`, with the account that owns the streams and tables; else 3 to 63 characters
     /// `[a-z0-9.-]` (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>).
     pub(crate) bucket: String,
 }

@@ -28,12 +28,19 @@ enum Look {
 }
 
 impl Found {
-    /// The AWS account of the table of dead letters.
+    /// Takes the account from the name of something found. Which of them a role may describe differs, so the first one counts.
+    fn learn(&mut self, arn: Option<&str>) {
+        if self.account.is_none() {
+            self.account = arn.and_then(account_of);
+        }
+    }
+
+    /// The AWS account that the streams and tables belong to.
     pub(super) fn account(&self) -> Result<&str, Stop> {
         self.account.as_deref().ok_or_else(|| {
             Stop::new(Exit::BadConfig, "bad configuration: archive.bucket is not set and the account in its name is not known")
-                .why("the table of dead letters could not be described")
-                .next("set archive.bucket, or allow dynamodb:DescribeTable on the table of dead letters")
+                .why("no stream and no table could be described")
+                .next("set archive.bucket, or allow kinesis:DescribeStreamSummary or dynamodb:DescribeTable")
         })
     }
 }
@@ -48,15 +55,16 @@ pub(super) async fn find(config: &NodeConfig, clients: &Clients) -> Result<Found
         }
     };
     let letters = clients.dynamodb.describe_table().table_name(&config.dynamodb.dead_letters_table).send().await;
-    let arn = letters.as_ref().ok().and_then(|answer| answer.table()?.table_arn()).map(str::to_owned);
-    found.account = arn.as_deref().and_then(account_of);
+    found.learn(letters.as_ref().ok().and_then(|answer| answer.table()?.table_arn()));
     note(judge("table", &config.dynamodb.dead_letters_table, letters.map(drop), clients)?);
     for name in streams(config) {
         let answer = clients.kinesis.describe_stream_summary().stream_name(name).send().await;
+        found.learn(answer.as_ref().ok().and_then(|answer| Some(answer.stream_description_summary()?.stream_arn())));
         note(judge("stream", name, answer.map(drop), clients)?);
     }
     for name in tables(config) {
         let answer = clients.dynamodb.describe_table().table_name(name).send().await;
+        found.learn(answer.as_ref().ok().and_then(|answer| answer.table()?.table_arn()));
         let feeds_archive = name == config.dynamodb.speeding_table && config.node.roles.contains(&RoleName::Archive);
         let no_stream =
             answer.as_ref().is_ok_and(|answer| answer.table().is_some_and(|table| table.latest_stream_arn().is_none()));
