@@ -1,1 +1,18 @@
-//! x
+//! What the end-to-end tests share: real processes of the pipeline, looks at what they left, and an oracle that knows from the
+//! CSV files alone what must be there.
+
+pub mod commands;
+pub mod deadline;
+pub mod endpoints;
+pub mod evidence;
+pub mod letters;
+pub mod mqtt;
+pub mod node;
+pub mod oracle;
+pub mod ports_cloud;
+pub mod process;
+pub mod programs;
+pub mod proxy;
+pub mod reconcile;
+pub mod sandbox;
+pub mod streams;
