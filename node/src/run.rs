@@ -165,10 +165,13 @@ async fn drain(root: &Mailbox<NodeSupervisorMsg>, drain: &DrainConfig) -> Result
     let gone = || Stop::new(Exit::Failed, "the node's root actor ended before its lanes were closed");
     root.cast(NodeSupervisorMsg::Drain { patience, done: done.into() }).map_err(|_| gone())?;
     match tokio::time::timeout(drain.timeout, is_done).await {
-        Ok(Ok(())) => {
+        Ok(Ok(true)) => {
             tracing::info!("drained");
             Ok(Exit::Ok)
         }
+        Ok(Ok(false)) => Err(Stop::new(Exit::TimedOut, "not everything in the lanes ended in time").next(
+            "what had not ended starts again from its checkpoint at the next start; raise drain.timeout to give it longer",
+        )),
         Ok(Err(_)) => Err(gone()),
         Err(_) => Err(Stop::new(Exit::TimedOut, format!("the lanes were not closed within drain.timeout ({:?})", drain.timeout))
             .next("what was not finished starts again when the leases expire; nothing is lost")),

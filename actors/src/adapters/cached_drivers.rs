@@ -1,12 +1,12 @@
 //! A node's memory of drivers, in front of the warehouse.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use moka::Expiry;
-use moka::future::Cache;
+use moka::sync::Cache;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -75,7 +75,7 @@ pub struct CachedDrivers {
 }
 
 pub(super) struct Shared {
-    pub(super) cache: Cache<PlateKey, Entry>,
+    pub(super) cache: Cache<PlateKey, Entry, ahash::RandomState>,
     /// Number of loads committed so far. Each entry notes it, so that one made from an older answer never counts as a hit, even
     /// if it is inserted after the cache was emptied.
     pub(super) epoch: AtomicU64,
@@ -114,7 +114,10 @@ impl CachedDrivers {
     pub fn new(directory: Arc<dyn DriverDirectory>, limits: DriverCacheLimits) -> Self {
         let lifetimes = Lifetimes { known: limits.known_ttl, unknown: limits.unknown_ttl };
         let shared = Arc::new(Shared {
-            cache: Cache::builder().max_capacity(limits.max_entries).expire_after(lifetimes).build(),
+            cache: Cache::builder()
+                .max_capacity(limits.max_entries)
+                .expire_after(lifetimes)
+                .build_with_hasher(ahash::RandomState::new()),
             epoch: AtomicU64::new(0),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
@@ -128,28 +131,24 @@ impl CachedDrivers {
         Self { shared, asks, _coalescer: Arc::new(coalescer) }
     }
 
-    /// The drivers of these plates; `None` for a plate without one. Every plate asked for is in the answer.
+    /// The drivers of these plates, in their order; `None` for a plate without one.
     ///
     /// # Errors
     /// When a plate is not remembered and the directory does not answer; nothing is remembered of that.
-    pub async fn resolve(&self, plates: &[PlateKey]) -> Result<HashMap<PlateKey, Option<Arc<Driver>>>, RemoteFailure> {
-        let mut found = HashMap::with_capacity(plates.len());
-        let mut missing = HashSet::new();
+    pub async fn resolve(&self, plates: &[PlateKey]) -> Result<Vec<Option<Arc<Driver>>>, RemoteFailure> {
+        let mut found = Vec::with_capacity(plates.len());
+        let mut missing: HashMap<&PlateKey, Vec<usize>> = HashMap::new();
         let epoch = self.shared.epoch.load(Ordering::Acquire);
-        for plate in plates {
-            if found.contains_key(plate) || missing.contains(plate) {
-                continue;
-            }
-            match self.shared.cache.get(plate).await {
-                Some(entry) if entry.epoch == epoch => {
-                    found.insert(plate.clone(), entry.driver);
-                }
+        for (at, plate) in plates.iter().enumerate() {
+            match self.shared.cache.get(plate) {
+                Some(entry) if entry.epoch == epoch => found.push(entry.driver),
                 _ => {
-                    missing.insert(plate.clone());
+                    found.push(None);
+                    missing.entry(plate).or_default().push(at);
                 }
             }
         }
-        add(&self.shared.hits, found.len());
+        add(&self.shared.hits, plates.len() - missing.values().map(Vec::len).sum::<usize>());
         if missing.is_empty() {
             return Ok(found);
         }
@@ -160,8 +159,13 @@ impl CachedDrivers {
             detail: "the cache is being shut down".to_owned(),
         };
         let (reply, answer) = oneshot::channel();
-        self.asks.send(Ask { plates: missing.into_iter().collect(), reply }).await.map_err(|_| ended())?;
-        found.extend(answer.await.map_err(|_| ended())??);
+        let plates = missing.keys().map(|plate| (*plate).clone()).collect();
+        self.asks.send(Ask { plates, reply }).await.map_err(|_| ended())?;
+        for (plate, driver) in answer.await.map_err(|_| ended())?? {
+            for at in missing.remove(&plate).unwrap_or_default() {
+                found[at].clone_from(&driver);
+            }
+        }
         Ok(found)
     }
 
@@ -211,13 +215,14 @@ mod tests {
         let cache = cache(&directory);
         for _ in 0..3 {
             let found = cache.resolve(&plates(&["A", "B", "A"])).await.expect("the directory answers");
-            assert_eq!(found.len(), 2);
-            assert_eq!(&*found[&PlateKey::of("A")].as_ref().expect("a driver").first_name, "Ada");
-            assert_eq!(found[&PlateKey::of("B")], None);
+            assert_eq!(found.len(), 3);
+            assert_eq!(&*found[0].as_ref().expect("a driver").first_name, "Ada");
+            assert_eq!(found[1], None);
+            assert_eq!(found[2], found[0]);
         }
         assert_eq!(directory.calls().len(), 1);
         let seen = cache.snapshot();
-        assert_eq!((seen.hits, seen.misses, seen.queries), (4, 2, 1));
+        assert_eq!((seen.hits, seen.misses, seen.queries), (6, 2, 1));
     }
 
     #[tokio::test(start_paused = true)]
@@ -249,12 +254,12 @@ mod tests {
             cache.load_committed();
         };
         let (found, ()) = tokio::join!(cache.resolve(&asked), load);
-        assert_eq!(&*found.expect("the directory answers")[&asked[0]].as_ref().expect("a driver").first_name, "New");
+        assert_eq!(&*found.expect("the directory answers")[0].as_ref().expect("a driver").first_name, "New");
         assert_eq!(directory.calls().len(), 2);
         directory.register("A", sample_driver("Newest"));
         cache.load_committed();
         let found = cache.resolve(&asked).await.expect("the directory answers");
-        assert_eq!(&*found[&asked[0]].as_ref().expect("a driver").first_name, "Newest");
+        assert_eq!(&*found[0].as_ref().expect("a driver").first_name, "Newest");
     }
 
     #[tokio::test(start_paused = true)]

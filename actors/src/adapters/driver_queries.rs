@@ -136,7 +136,7 @@ impl Coalescer {
             Ok(mut drivers) => {
                 for plate in end.plates {
                     let driver = drivers.remove(&plate).map(Arc::new);
-                    self.shared.cache.insert(plate.clone(), Entry { epoch: end.epoch, driver: driver.clone() }).await;
+                    self.shared.cache.insert(plate.clone(), Entry { epoch: end.epoch, driver: driver.clone() });
                     self.answer(&plate, &driver);
                 }
             }

@@ -41,6 +41,12 @@ impl Sightings {
         }
     }
 
+    /// How long until the first lease that somebody else holds could expire.
+    pub(super) fn next_expiry(&self, worker: &str, now: Instant, expires_after: Duration) -> Option<Duration> {
+        let foreign = self.0.values().filter(|seen| seen.owner.as_deref().is_some_and(|owner| owner != worker));
+        foreign.map(|seen| (seen.since + expires_after).saturating_duration_since(now)).filter(|left| !left.is_zero()).min()
+    }
+
     fn is_expired(&self, shard: &ShardId, now: Instant, expires_after: Duration) -> bool {
         self.0.get(shard).is_some_and(|seen| now - seen.since >= expires_after)
     }
@@ -191,6 +197,8 @@ mod tests {
         sightings.note(std::slice::from_ref(&row), start);
         row.counter += 1;
         sightings.note(std::slice::from_ref(&row), start + Duration::from_secs(9));
+        let left = sightings.next_expiry("n1#5", start + Duration::from_secs(18), Duration::from_secs(10));
+        assert_eq!(left, Some(Duration::from_secs(1)));
         assert!(!sightings.is_expired(&row.shard, start + Duration::from_secs(18), Duration::from_secs(10)));
         assert!(sightings.is_expired(&row.shard, start + Duration::from_secs(19), Duration::from_secs(10)));
     }

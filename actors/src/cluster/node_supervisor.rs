@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ractor::rpc::CallResult;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use tokio::task::JoinSet;
 
@@ -29,8 +30,8 @@ pub enum NodeSupervisorMsg {
     Drain {
         /// How long finishing may take; what has not ended by then starts again elsewhere.
         patience: Duration,
-        /// Answered when every lane is closed.
-        done: RpcReplyPort<()>,
+        /// Answered when every lane is closed, with whether everything in them had ended.
+        done: RpcReplyPort<bool>,
     },
     /// The delay before an application starts again is over.
     RestartDue(Role),
@@ -144,7 +145,7 @@ impl NodeState {
         self.myself.cast_after(delay, move || NodeSupervisorMsg::RestartDue(role));
     }
 
-    fn drain(&mut self, patience: Duration, done: RpcReplyPort<()>) {
+    fn drain(&mut self, patience: Duration, done: RpcReplyPort<bool>) {
         self.draining = true;
         let assigners: Vec<_> = self.assigners.values().map(|assigner| assigner.actor().clone()).collect();
         let myself = self.myself.clone();
@@ -153,8 +154,9 @@ impl NodeState {
                 assigner.call(|done| ShardAssignerMsg::Drain { patience, done }, Some(patience + Duration::from_secs(15))).await
             };
             // An application that does not answer in time leaves leases that expire.
-            let _answers = futures::future::join_all(assigners.into_iter().map(drain)).await;
-            let _gone = done.send(());
+            let answers = futures::future::join_all(assigners.into_iter().map(drain)).await;
+            let finished = answers.iter().all(|answer| matches!(answer, Ok(CallResult::Success(true))));
+            let _gone = done.send(finished);
             let _gone = myself.cast(NodeSupervisorMsg::Drained);
         });
     }

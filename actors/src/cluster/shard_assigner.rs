@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ractor::rpc::CallResult;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -26,11 +27,13 @@ pub(super) enum ShardAssignerMsg {
     SyncDue,
     /// Looks again at once, outside the regular rhythm.
     LookAgain,
+    /// A lease of another node may have expired just now.
+    ExpiryDue,
     Seen(Result<(Vec<Shard>, Vec<Lease>), SyncError>),
     Taken(Vec<Lease>),
     Drain {
         patience: Duration,
-        done: RpcReplyPort<()>,
+        done: RpcReplyPort<bool>,
     },
     Drained,
 }
@@ -59,6 +62,7 @@ pub(super) struct AssignerState {
     sightings: Sightings,
     table_made: bool,
     looking: bool,
+    expiry_awaited: bool,
     draining: bool,
     running: JoinSet<()>,
 }
@@ -84,6 +88,7 @@ impl Actor for ShardAssigner {
             sightings: Sightings::default(),
             table_made: false,
             looking: false,
+            expiry_awaited: false,
             draining: false,
             running: JoinSet::new(),
         })
@@ -101,6 +106,10 @@ impl Actor for ShardAssigner {
                 state.look();
             }
             ShardAssignerMsg::LookAgain => state.look(),
+            ShardAssignerMsg::ExpiryDue => {
+                state.expiry_awaited = false;
+                state.look();
+            }
             ShardAssignerMsg::Seen(seen) => {
                 state.looking = false;
                 match seen {
@@ -157,6 +166,11 @@ impl AssignerState {
     fn act(&mut self, shards: &[Shard], leases: &[Lease]) {
         let now = Instant::now();
         self.sightings.note(leases, now);
+        let expires_after = self.args.application.timing.expires_after;
+        if let (false, Some(left)) = (self.expiry_awaited, self.sightings.next_expiry(&self.args.worker, now, expires_after)) {
+            self.expiry_awaited = true;
+            self.myself.cast_after(left, || ShardAssignerMsg::ExpiryDue);
+        }
         let running: HashSet<ShardId> = self.lanes.keys().cloned().collect();
         let steps = plan(&Situation {
             shards,
@@ -166,7 +180,7 @@ impl AssignerState {
             running: &running,
             start: &self.args.application.start,
             now,
-            expires_after: self.args.application.timing.expires_after,
+            expires_after,
         });
         if steps.is_empty() || self.draining {
             return;
@@ -226,7 +240,7 @@ impl AssignerState {
         self.myself.cast_after(delay, || ShardAssignerMsg::LookAgain);
     }
 
-    fn drain(&mut self, patience: Duration, done: RpcReplyPort<()>) {
+    fn drain(&mut self, patience: Duration, done: RpcReplyPort<bool>) {
         self.draining = true;
         self.running.abort_all();
         let lanes: Vec<_> = self.lanes.values().map(|(_, lane)| lane.actor().clone()).collect();
@@ -236,8 +250,9 @@ impl AssignerState {
             let drain = |lane: ActorRef<LaneSupervisorMsg>| async move {
                 lane.call(|done| LaneSupervisorMsg::Drain { patience, done }, Some(patience + Duration::from_secs(10))).await
             };
-            let _answers = futures::future::join_all(lanes.into_iter().map(drain)).await;
-            let _gone = done.send(());
+            let answers = futures::future::join_all(lanes.into_iter().map(drain)).await;
+            let finished = answers.iter().all(|answer| matches!(answer, Ok(CallResult::Success(true))));
+            let _gone = done.send(finished);
             let _gone = myself.cast(ShardAssignerMsg::Drained);
         });
     }

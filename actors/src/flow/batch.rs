@@ -49,7 +49,7 @@ impl<E> Batch<E> {
     /// Turns each event into what the next stage takes. `None` means that the event ended, which `change` has noted in the
     /// ticket; an error turns it into a dead letter.
     pub fn convert<F>(mut self, mut change: impl FnMut(&mut Ticket, u16, &Bytes, E) -> Result<Option<F>, String>) -> Batch<F> {
-        let mut items = Vec::new();
+        let mut items = Vec::with_capacity(self.items.len());
         for Item { index, record, event } in self.items {
             match change(&mut self.ticket, index, &record, event) {
                 Ok(Some(event)) => items.push(Item { index, record, event }),

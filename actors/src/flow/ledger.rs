@@ -1,6 +1,7 @@
 //! What a lane has let in and not yet ended: its credit, and how far the checkpoint may go (pure).
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::domain::Position;
 
@@ -20,9 +21,8 @@ pub struct Ledger {
 #[derive(Debug)]
 struct Entry {
     number: u64,
-    n_events: usize,
     bytes: usize,
-    positions: Vec<Position>,
+    positions: Arc<[Position]>,
     ended: Ended,
 }
 
@@ -64,13 +64,13 @@ impl Ledger {
     ///
     /// # Panics
     /// When the batch is empty.
-    pub fn issue(&mut self, positions: Vec<Position>, bytes: usize) -> u64 {
+    pub fn issue(&mut self, positions: Arc<[Position]>, bytes: usize) -> u64 {
         assert!(!positions.is_empty(), "a batch holds at least one event");
         let number = self.next_number;
         self.next_number += 1;
         self.open_events += positions.len();
         self.open_bytes += bytes;
-        self.batches.push_back(Entry { number, n_events: positions.len(), bytes, positions, ended: Ended::No });
+        self.batches.push_back(Entry { number, bytes, positions, ended: Ended::No });
         number
     }
 
@@ -78,13 +78,13 @@ impl Ledger {
     /// numbers that were never issued change nothing.
     pub fn resolve(&mut self, number: u64, prefix: usize) -> Option<&Position> {
         let entry = self.batches.iter_mut().find(|entry| entry.number == number && entry.ended == Ended::No)?;
-        entry.ended = if prefix >= entry.n_events { Ended::All } else { Ended::Prefix(prefix) };
+        entry.ended = if prefix >= entry.positions.len() { Ended::All } else { Ended::Prefix(prefix) };
         let mut moved = false;
         while let Some(Entry { ended: Ended::All, .. }) = self.batches.front() {
-            let mut done = self.batches.pop_front().expect("the front was just seen");
-            self.open_events -= done.n_events;
+            let done = self.batches.pop_front().expect("the front was just seen");
+            self.open_events -= done.positions.len();
             self.open_bytes -= done.bytes;
-            self.watermark = done.positions.pop();
+            self.watermark = done.positions.last().cloned();
             moved = true;
         }
         if let Some(Entry { ended: Ended::Prefix(n @ 1..), positions, .. }) = self.batches.front() {
@@ -133,7 +133,7 @@ mod tests {
         Position { sequence: SequenceNumber::parse(&n.to_string()).expect("a number"), sub: 0 }
     }
 
-    fn batch(from: usize, n: usize) -> Vec<Position> {
+    fn batch(from: usize, n: usize) -> Arc<[Position]> {
         (from..from + n).map(at).collect()
     }
 

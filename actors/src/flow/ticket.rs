@@ -1,5 +1,7 @@
 //! The duty to end every event of one batch exactly once.
 
+use std::sync::Arc;
+
 use crate::domain::{Outcome, OutcomeCounts, Position};
 use crate::observe::Outlet;
 
@@ -9,7 +11,7 @@ use crate::observe::Outlet;
 #[derive(Debug)]
 pub struct Ticket {
     number: u64,
-    positions: Vec<Position>,
+    positions: Arc<[Position]>,
     outcomes: Vec<Option<Outcome>>,
     open: usize,
     reader: Outlet<Report>,
@@ -47,7 +49,7 @@ pub enum GivenBack {
 
 impl Ticket {
     /// A ticket for events at these positions, in order.
-    pub fn new(number: u64, positions: Vec<Position>, reader: Outlet<Report>) -> Self {
+    pub fn new(number: u64, positions: Arc<[Position]>, reader: Outlet<Report>) -> Self {
         let open = positions.len();
         Self { number, outcomes: vec![None; open], positions, open, reader, reported: false }
     }
@@ -108,7 +110,7 @@ impl Drop for Ticket {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     use super::*;
     use crate::domain::SequenceNumber;

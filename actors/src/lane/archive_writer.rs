@@ -78,24 +78,28 @@ async fn work(archive: Arc<dyn Archive>, myself: Mailbox<ArchiveWriterMsg>, batc
 }
 
 async fn append(archive: &dyn Archive, batch: Batch<Unread>) -> Result<Leftovers, RemoteFailure> {
-    let mut lines = batch.convert(|ticket, index, record, Unread| match read_stream_image(record) {
-        Ok(StreamImage::Put(line)) => Ok(Some(Bytes::from(write_archive_line(&line)))),
+    let mut lines = Vec::with_capacity(batch.items.len());
+    let mut batch = batch.convert(|ticket, index, record, Unread| match read_stream_image(record) {
+        Ok(StreamImage::Put(line)) => {
+            lines.push(Bytes::from(write_archive_line(&line)));
+            Ok(Some(()))
+        }
         Ok(StreamImage::Removed) => {
             ticket.end(index, Outcome::Skipped);
             Ok(None)
         }
         Err(error) => Err(error.to_string()),
     });
-    if lines.items.is_empty() {
-        return Ok(lines.end_all(Outcome::Archived));
+    if lines.is_empty() {
+        return Ok(batch.end_all(Outcome::Archived));
     }
-    match archive.append(&lines.items.iter().map(|item| item.event.clone()).collect::<Vec<_>>()).await {
+    match archive.append(&lines).await {
         Ok(refused) => {
-            lines.reject(refused);
-            Ok(lines.end_all(Outcome::Archived))
+            batch.reject(refused);
+            Ok(batch.end_all(Outcome::Archived))
         }
         Err(failure) => {
-            lines.ticket.abandon();
+            batch.ticket.abandon();
             Err(failure)
         }
     }

@@ -4,14 +4,13 @@
 //! cached passes at once; else one lookup runs, and the batches behind it wait so that they stay in order. A directory that
 //! stays unavailable past its budget ends the lane; an unknown plate does not.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::workbench::Workbench;
 use crate::adapters::CachedDrivers;
-use crate::domain::{Driver, PlateKey, SpeedEvent, Violation};
+use crate::domain::{PlateKey, SpeedEvent, Violation};
 use crate::flow::{Batch, LaneFailure};
 use crate::observe::{Mailbox, Meter, Outlet};
 use crate::ports::RemoteFailure;
@@ -85,18 +84,13 @@ async fn work(drivers: Arc<CachedDrivers>, myself: Mailbox<DriverLookupMsg>, bat
 async fn look_up(drivers: &CachedDrivers, batch: Batch<SpeedEvent>) -> Result<Batch<Violation>, RemoteFailure> {
     let keys: Vec<PlateKey> = batch.items.iter().map(|item| item.event.plate_key()).collect();
     match drivers.resolve(&keys).await {
-        Ok(found) => Ok(join(batch, &keys, &found)),
+        Ok(found) => {
+            let mut found = found.into_iter();
+            Ok(batch.convert(|_, _, _, event| Ok(Some(Violation { event, driver: found.next().flatten() }))))
+        }
         Err(failure) => {
             batch.ticket.abandon();
             Err(failure)
         }
     }
-}
-
-fn join(batch: Batch<SpeedEvent>, keys: &[PlateKey], found: &HashMap<PlateKey, Option<Arc<Driver>>>) -> Batch<Violation> {
-    let mut keys = keys.iter();
-    batch.convert(|_, _, _, event| {
-        let driver = keys.next().and_then(|key| found.get(key)).cloned().flatten();
-        Ok(Some(Violation { event, driver }))
-    })
 }

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -205,11 +206,12 @@ impl ShardReaderState {
         if self.draining {
             return Ok(());
         }
-        for record in page.records {
-            if self.read_to.as_ref().is_none_or(|read_to| record.position > *read_to) {
-                self.read_to = Some(record.position.clone());
-                self.fetched.push_back(record);
-            }
+        // Only the head of an answer can hold what was read before: records come in order.
+        let is_old = |record: &Record| self.read_to.as_ref().is_some_and(|read_to| record.position <= *read_to);
+        let n_old = page.records.iter().take_while(|record| is_old(record)).count();
+        self.fetched.extend(page.records.into_iter().skip(n_old));
+        if let Some(last) = self.fetched.back() {
+            self.read_to = Some(last.position.clone());
         }
         self.admit()?;
         self.poll();
@@ -247,9 +249,11 @@ impl ShardReaderState {
 
     fn send(&mut self, records: Vec<Record>, alone: bool) -> Result<(), ActorGone> {
         let bytes = records.iter().map(|record| record.data.len()).sum();
-        let positions: Vec<Position> = records.iter().map(|record| record.position.clone()).collect();
-        let number = self.ledger.issue(positions.clone(), bytes);
-        self.args.stats.admitted(&self.args.shard, records.len());
+        let (positions, payloads): (Vec<Position>, Vec<Bytes>) =
+            records.into_iter().map(|record| (record.position, record.data)).unzip();
+        let positions: Arc<[Position]> = positions.into();
+        let number = self.ledger.issue(Arc::clone(&positions), bytes);
+        self.args.stats.admitted(&self.args.shard, positions.len());
         let condemned = match &self.args.admission {
             Admission::Alone { condemned: Some(condemned) } => positions.first() == Some(condemned),
             _ => false,
@@ -258,10 +262,8 @@ impl ShardReaderState {
             self.args.news.send(LaneNews::Alone(positions[0].clone()))?;
         }
         let ticket = Ticket::new(number, positions, self.myself.outlet(ShardReaderMsg::Report));
-        let indexed = records
-            .into_iter()
-            .enumerate()
-            .map(|(index, record)| (u16::try_from(index).expect("a batch holds few events"), record.data));
+        let indexed =
+            payloads.into_iter().enumerate().map(|(index, data)| (u16::try_from(index).expect("a batch holds few events"), data));
         if condemned {
             let reason = "it ended the lane several times while it was alone in it";
             let rejects = indexed.map(|(index, payload)| Reject { index, reason: reason.to_owned(), payload }).collect();

@@ -40,8 +40,8 @@ pub enum LaneSupervisorMsg {
     Drain {
         /// How long finishing may take; what has not ended by then starts again elsewhere.
         patience: Duration,
-        /// Answered when the lease is given back.
-        done: RpcReplyPort<()>,
+        /// Answered when the lease is given back, with whether everything in the lane had ended.
+        done: RpcReplyPort<bool>,
     },
     /// The patience of a drain is over.
     DrainDue,
@@ -105,7 +105,8 @@ pub struct LaneSupervisorState {
     deaths: u32,
     isolation: Isolation,
     alone: Option<Position>,
-    draining: Option<RpcReplyPort<()>>,
+    draining: Option<RpcReplyPort<bool>>,
+    drained: bool,
 }
 
 impl ractor::Message for LaneSupervisorMsg {}
@@ -144,6 +145,7 @@ impl Actor for LaneSupervisor {
             isolation,
             alone: None,
             draining: None,
+            drained: false,
         })
     }
 
@@ -213,7 +215,10 @@ impl LaneSupervisorState {
                 self.isolation.cleared();
             }
             LaneNews::Checkpointed(position) => self.args.lease.checkpoint = Checkpoint::At(position),
-            LaneNews::Drained => self.release_and_close(myself).await,
+            LaneNews::Drained => {
+                self.drained = true;
+                self.release_and_close(myself).await;
+            }
             LaneNews::ShardEnded => {
                 tracing::info!(lane = self.args.spot.path, "shard is closed and done");
                 self.close(myself, LaneState::Ended).await;
@@ -310,7 +315,7 @@ impl LaneSupervisorState {
         self.args.stats.entered(&self.args.lease.shard, state, None);
         if let Some(done) = self.draining.take() {
             // The assigner may have run out of patience.
-            let _gone = done.send(());
+            let _gone = done.send(self.drained || state == LaneState::Ended);
         }
         myself.stop(Some(state.label().to_owned()));
     }

@@ -77,20 +77,19 @@ async fn work(stream: Arc<dyn ViolationStream>, myself: Mailbox<ViolationPublish
 }
 
 async fn publish(stream: &dyn ViolationStream, batch: Batch<Violation>) -> Result<Leftovers, RemoteFailure> {
-    let mut known = batch.convert(|ticket, index, _, violation: Violation| match violation.driver {
-        Some(driver) => Ok(Some(OutRecord {
-            partition_key: violation.event.license_plate().to_owned(),
-            data: write_published(&violation.event, &driver).into(),
-        })),
-        None => {
+    let mut records = Vec::with_capacity(batch.items.len());
+    let mut known = batch.convert(|ticket, index, _, violation: Violation| {
+        let Some(driver) = violation.driver else {
             ticket.end(index, Outcome::OwnerUnknown);
-            Ok(None)
-        }
+            return Ok(None);
+        };
+        let partition_key = violation.event.license_plate().to_owned();
+        records.push(OutRecord { partition_key, data: write_published(&violation.event, &driver).into() });
+        Ok(Some(()))
     });
-    if known.items.is_empty() {
+    if records.is_empty() {
         return Ok(known.end_all(Outcome::Published));
     }
-    let records: Vec<OutRecord> = known.items.iter().map(|item| item.event.clone()).collect();
     match stream.publish(&records).await {
         Ok(refused) => {
             known.reject(refused);

@@ -18,6 +18,7 @@ struct Lane {
     records_in: u64,
     outcomes: OutcomeCounts,
     in_lane: usize,
+    unsettled: u64,
     checkpoint: Option<Position>,
     checkpointed_at: Option<SystemTime>,
     millis_behind: Option<u64>,
@@ -56,6 +57,8 @@ pub struct LaneSnapshot {
     pub outcomes: OutcomeCounts,
     /// Events let in and not ended.
     pub in_lane: usize,
+    /// Events ended that no written checkpoint covers yet; they are not among the outcomes.
+    pub unsettled: u64,
     /// The last checkpoint written.
     pub checkpoint: Option<Position>,
     /// When it was written.
@@ -76,6 +79,7 @@ impl LaneStats {
         self.change(shard, |lane| {
             lane.generation = generation;
             lane.in_lane = 0;
+            lane.unsettled = 0;
             lane.state = LaneState::Running;
         });
     }
@@ -100,12 +104,18 @@ impl LaneStats {
 
     /// Notes that so many events ended.
     pub fn ended(&self, shard: &ShardId, n_events: u64) {
-        self.change(shard, |lane| lane.in_lane = lane.in_lane.saturating_sub(usize::try_from(n_events).unwrap_or(usize::MAX)));
+        self.change(shard, |lane| {
+            lane.in_lane = lane.in_lane.saturating_sub(usize::try_from(n_events).unwrap_or(usize::MAX));
+            lane.unsettled += n_events;
+        });
     }
 
     /// Notes how the events ended that a written checkpoint has settled: they will not start again.
     pub fn settled(&self, shard: &ShardId, outcomes: &OutcomeCounts) {
-        self.change(shard, |lane| lane.outcomes.merge(outcomes));
+        self.change(shard, |lane| {
+            lane.outcomes.merge(outcomes);
+            lane.unsettled = lane.unsettled.saturating_sub(outcomes.total());
+        });
     }
 
     /// Notes a written checkpoint.
@@ -140,6 +150,7 @@ impl LaneStats {
             records_in: lane.records_in,
             outcomes: lane.outcomes,
             in_lane: lane.in_lane,
+            unsettled: lane.unsettled,
             checkpoint: lane.checkpoint.clone(),
             checkpointed_at: lane.checkpointed_at,
             millis_behind: lane.millis_behind,
@@ -158,6 +169,7 @@ impl LaneStats {
             records_in: 0,
             outcomes: OutcomeCounts::default(),
             in_lane: 0,
+            unsettled: 0,
             checkpoint: None,
             checkpointed_at: None,
             millis_behind: None,

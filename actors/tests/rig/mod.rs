@@ -156,10 +156,18 @@ impl Rig {
         }
     }
 
+    /// Drains the node; everything in its lanes has to end.
     pub(crate) async fn drain(&self, node: &Mailbox<NodeSupervisorMsg>) {
+        assert!(self.drained_whole(node).await, "everything in the lanes ended");
+    }
+
+    /// Drains the node; says whether everything in its lanes ended in time.
+    pub(crate) async fn drained_whole(&self, node: &Mailbox<NodeSupervisorMsg>) -> bool {
         let drain = |done| NodeSupervisorMsg::Drain { patience: Duration::from_secs(30), done };
-        let answer = node.actor().call(drain, Some(Duration::from_secs(120))).await;
-        assert!(matches!(answer, Ok(CallResult::Success(()))), "the node drains");
+        match node.actor().call(drain, Some(Duration::from_secs(120))).await {
+            Ok(CallResult::Success(finished)) => finished,
+            other => panic!("the node did not drain: {other:?}"),
+        }
     }
 
     pub(crate) fn outcomes(&self) -> OutcomeCounts {

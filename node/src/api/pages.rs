@@ -147,7 +147,7 @@ fn is_idle(lane: &LaneSnapshot) -> bool {
         None => true,
     };
     match lane.state {
-        LaneState::Running => lane.in_lane == 0 && nothing_behind,
+        LaneState::Running => lane.in_lane == 0 && lane.unsettled == 0 && nothing_behind,
         LaneState::Ended | LaneState::Closed => true,
         LaneState::Backoff | LaneState::Draining => false,
     }
