@@ -150,6 +150,7 @@ async fn each_bad_record_is_a_dead_letter_and_each_good_one_goes_on() -> Result<
     ensure!(found.stored.len() == stored, "{} items for {stored} violations", found.stored.len());
     the_long_payload_is_whole_in_the_bucket(&sandbox, &cases).await?;
 
+    all_ended(&node, "notify", found.published.len()).await?;
     unknown_owners_and_bad_numbers_end_as_promised(&sandbox, &node).await?;
     what_the_rule_cannot_carry_is_a_dead_letter(&sandbox, &node).await?;
     node.stop().await?;
