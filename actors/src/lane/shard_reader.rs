@@ -1,9 +1,10 @@
 //! Lets records into a lane: the only actor that does, against the ledger's credit.
 //!
 //! Child of `LaneSupervisor`, the first actor of a generation and the last one spawned. Reads the shard at most once per poll
-//! interval and only while half of the credit is free, sends batches to the first stage, hears of their end through their
-//! tickets, and asks `LeaseKeeper` to write the checkpoint. An expired iterator is opened again at the last record; a source that
-//! stays unavailable past its budget ends the lane.
+//! interval, and only once everything read before is let in and half of the credit is free; so a lane holds at most its credit
+//! and one answer. Sends batches to the first stage, hears of their end through their tickets, and asks `LeaseKeeper` to write
+//! the checkpoint. An expired iterator is opened again at the last record; a source that stays unavailable past its budget ends
+//! the lane.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -172,7 +173,7 @@ impl ShardReaderState {
         if let Some(iterator) = self.iterator.clone() {
             self.next_poll = Instant::now() + self.args.settings.poll_interval;
             self.myself.cast_after(self.args.settings.poll_interval, || ShardReaderMsg::PollDue);
-            let limit = self.args.settings.read_limit.min(self.ledger.credit_events()).max(1);
+            let limit = self.args.settings.read_limit;
             let waiting = self.args.meter.wait();
             self.running.spawn(async move {
                 let page = source.read(&iterator, limit).await;
