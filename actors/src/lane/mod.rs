@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Only the reader lets records in, against the ledger's credit, and no stage multiplies events: that bounds every mailbox.
-//! Each stage does its slow work one batch at a time in a [`Workbench`] of its own, so batches stay in order.
+//! Each stage does its slow work one batch at a time in a `Workbench` of its own, so batches stay in order.
 //! `LaneEnd` turns rejected events into dead letters; until it has stored them the batch's ticket is not given back.
 
 mod archive_writer;
