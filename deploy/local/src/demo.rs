@@ -12,8 +12,9 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
     cloud::aws_environment,
+    fleet::Fleet,
     interrupt,
-    node::{self, Answers, Node},
+    node::Answers,
     process::{Finished, Launcher, Output, Spec, stop_all},
     programs::{self, Programs},
     report::{Facts, NodeCounts, Report, reconcile},
@@ -126,14 +127,14 @@ struct Demo<'a> {
     programs: Programs,
     work: PathBuf,
     stack: Stack,
-    nodes: Vec<Node>,
+    nodes: Option<Fleet<'a>>,
 }
 
 impl<'a> Demo<'a> {
     fn start(launcher: &'a Launcher, folder: &'a RunFolder, programs: Programs, options: &Options) -> Result<Self> {
         let work = folder.private("work")?;
         let stack = Stack::start(launcher, folder, options.shards)?;
-        Ok(Self { launcher, folder, programs, work, stack, nodes: Vec::new() })
+        Ok(Self { launcher, folder, programs, work, stack, nodes: None })
     }
 
     fn play(&mut self, options: &Options) -> Result<()> {
@@ -146,9 +147,9 @@ impl<'a> Demo<'a> {
         let plates = self.write_plates()?;
 
         let step = Step::start(format!("starting {} node{}", options.nodes, if options.nodes == 1 { "" } else { "s" }));
-        self.nodes = Node::start_all(self.launcher, &self.programs.node, &self.stack, &self.work, options.nodes)?;
-        let urls: Vec<String> = self.nodes.iter().map(|node| node.dashboard_url.clone()).collect();
-        step.done(&urls.join(", "));
+        let fleet = Fleet::start(self.launcher, &self.programs.node, &self.stack, &self.work, options.nodes)?;
+        step.done(&fleet.urls().join(", "));
+        self.nodes = Some(fleet);
 
         let acknowledged = self.publish_readings(&options.readings, options.rate)?;
         let step = Step::start("waiting until everything has arrived");
@@ -157,9 +158,9 @@ impl<'a> Demo<'a> {
             self.wait_until_reconciled(acknowledged, (drivers, driver_rows), &plates, timeout, &step)?;
         step.done(if report.reconciled { "it adds up" } else { "it does not add up" });
 
-        self.hand_over(&report, &failures, options, &urls)?;
+        self.hand_over(&report, &failures, options)?;
         if options.hold {
-            let held = self.hold(&urls);
+            let held = self.hold(options);
             remove_if_there(&self.endpoints_file(options))?;
             held?;
         }
@@ -227,12 +228,17 @@ impl<'a> Demo<'a> {
     fn run(&mut self, name: &str, command: Command) -> Result<Finished> {
         let launcher = self.launcher;
         let spec = Spec::new(name, command).output(Output::Capture);
-        launcher.run(spec, Duration::MAX, || self.check_running())?.accept(&[0, Code::Partial as i32])
+        launcher.run(spec, Duration::MAX, || self.check_running().map(drop))?.accept(&[0, Code::Partial as i32])
     }
 
-    fn check_running(&mut self) -> Result<()> {
+    /// Cloud and warehouse have to run; a node that died is started again (the value tells).
+    fn check_running(&mut self) -> Result<bool> {
         self.stack.check_running()?;
-        self.nodes.iter_mut().try_for_each(|node| node.process.check_running())
+        self.nodes.as_mut().map_or(Ok(false), |fleet| fleet.keep_running(&self.stack))
+    }
+
+    fn fleet(&self) -> Result<&Fleet<'a>> {
+        self.nodes.as_ref().context("no node was started yet")
     }
 
     /// Looks until the counts reconcile, nothing moves any more, or time is up (the last value tells which).
@@ -249,7 +255,7 @@ impl<'a> Demo<'a> {
         let mut last: (Answers, Option<crate::report::Audit>) = Default::default();
         loop {
             self.check_running()?;
-            let answers = match node::ask_all(&self.nodes) {
+            let answers = match self.fleet()?.ask() {
                 Ok(answers) => answers,
                 Err(error) if answered.elapsed() > SILENCE_LIMIT => return Err(error),
                 Err(_) => {
@@ -258,7 +264,7 @@ impl<'a> Demo<'a> {
                 }
             };
             answered = Instant::now();
-            let counts = answers.counts();
+            let counts = NodeCounts { whole: self.fleet()?.counts_are_whole(), ..answers.counts() };
             step.note(&progress(&counts, acknowledged));
             if answers != last.0 {
                 moved = answered;
@@ -266,7 +272,8 @@ impl<'a> Demo<'a> {
             }
             let timed_out = Instant::now() > deadline;
             let stalled = moved.elapsed() > STALL_LIMIT;
-            let looks_finished = answers.are_idle() && counts.enrich_ended + counts.errors_ended >= acknowledged;
+            let all_ended = !counts.whole || counts.enrich_ended + counts.errors_ended >= acknowledged;
+            let looks_finished = answers.are_idle() && all_ended;
             if !(looks_finished || stalled || timed_out) {
                 interrupt::pause(LOOK_PAUSE)?;
                 continue;
@@ -286,7 +293,7 @@ impl<'a> Demo<'a> {
     }
 
     /// Prints the table and writes the files: first the report, then, if held, the endpoints.
-    fn hand_over(&self, report: &Report, failures: &[String], options: &Options, urls: &[String]) -> Result<()> {
+    fn hand_over(&self, report: &Report, failures: &[String], options: &Options) -> Result<()> {
         let stdout_is_json = options.json.as_deref() == Some(Path::new("-"));
         if stdout_is_json {
             eprintln!("{}", report.table());
@@ -303,12 +310,15 @@ impl<'a> Demo<'a> {
             eprintln!("report: {}", file.display());
         }
         if options.hold {
-            let endpoints = self.endpoints_file(options);
-            let pids: Vec<u32> = self.nodes.iter().map(|node| node.process.id()).collect();
-            self.stack.write_endpoints(&endpoints, urls, &pids)?;
-            eprintln!("endpoints, with credentials: {}", endpoints.display());
+            self.write_endpoints(options)?;
+            eprintln!("endpoints, with credentials: {}", self.endpoints_file(options).display());
         }
         Ok(())
+    }
+
+    fn write_endpoints(&self, options: &Options) -> Result<()> {
+        let fleet = self.fleet()?;
+        self.stack.write_endpoints(&self.endpoints_file(options), &fleet.urls(), &fleet.pids())
     }
 
     /// Beside the report, else in the run folder.
@@ -317,25 +327,23 @@ impl<'a> Demo<'a> {
         report.and_then(Path::parent).unwrap_or(self.folder.path()).join("endpoints.json")
     }
 
-    /// Stays until a signal comes. A node that ends meanwhile is told of, and is no reason to leave.
-    fn hold(&mut self, urls: &[String]) -> Result<()> {
-        eprintln!("held; dashboard: {}", urls.join(", "));
+    /// Stays until a signal comes. A node that dies meanwhile is started again, and the endpoints are written anew.
+    fn hold(&mut self, options: &Options) -> Result<()> {
+        eprintln!("held; dashboard: {}", self.fleet()?.urls().join(", "));
         eprintln!("Ctrl-C ends it.");
-        let mut gone = vec![false; self.nodes.len()];
         while interrupt::pause(LOOK_PAUSE).is_ok() {
-            self.stack.check_running()?;
-            for (node, gone) in self.nodes.iter_mut().zip(&mut gone) {
-                if let (false, Err(error)) = (*gone, node.process.check_running()) {
-                    eprintln!("note: {error}");
-                    *gone = true;
-                }
+            match self.check_running() {
+                Ok(true) => self.write_endpoints(options)?,
+                Ok(false) => {}
+                Err(_) if interrupt::is_set() => break,
+                Err(error) => return Err(error),
             }
         }
         Ok(())
     }
 
     fn stop(self) {
-        let nodes = self.nodes.into_iter().map(|node| node.process).collect();
+        let nodes = self.nodes.map(Fleet::into_processes).unwrap_or_default();
         for name in stop_all(nodes, DRAIN_LIMIT) {
             eprintln!("warning: {name} did not drain within {:.1} s and was killed", DRAIN_LIMIT.as_secs_f64());
         }

@@ -2,6 +2,7 @@
 
 mod cloud;
 mod demo;
+mod fleet;
 mod install;
 mod interrupt;
 mod node;

@@ -88,6 +88,17 @@ impl Node {
         }
     }
 
+    /// Starts a node under the name of one that died, and waits for it.
+    pub(crate) fn start_again(launcher: &Launcher, program: &Path, stack: &Stack, folder: &Path, name: &str) -> Result<Self> {
+        // A killed node leaves its file behind.
+        let stale = folder.join(format!("{name}.ready.json"));
+        if stale.exists() {
+            fs::remove_file(&stale).context("failed to remove a dead node's ready file")?;
+        }
+        let (process, ready) = Self::start(launcher, program, stack, folder, name)?;
+        Self::wait_until_ready(process, &ready)
+    }
+
     /// Starts `count` nodes side by side and waits for all.
     pub(crate) fn start_all(launcher: &Launcher, program: &Path, stack: &Stack, folder: &Path, count: u32) -> Result<Vec<Self>> {
         let started: Vec<(Process, PathBuf)> = (1..=count)
@@ -123,6 +134,7 @@ impl Answers {
             published: enrich("published"),
             owner_unknown: enrich("owner_unknown"),
             possible_repeats: self.statuses.iter().map(|status| status.possible_repeats).sum(),
+            whole: true,
         }
     }
 
@@ -143,8 +155,15 @@ mod tests {
         let two = r#"{"outcomes_by_role":{"enrich":{"published":4,"owner_unknown":5}},"idle":false}"#;
         let answers = Answers { statuses: [one, two].map(|text| serde_json::from_str(text).unwrap()).into() };
         assert!(!answers.are_idle());
-        let expected =
-            NodeCounts { enrich_ended: 14, errors_ended: 1, under_limit: 2, published: 7, owner_unknown: 5, possible_repeats: 1 };
+        let expected = NodeCounts {
+            enrich_ended: 14,
+            errors_ended: 1,
+            under_limit: 2,
+            published: 7,
+            owner_unknown: 5,
+            possible_repeats: 1,
+            whole: true,
+        };
         assert_eq!(answers.counts(), expected);
     }
 }
