@@ -10,7 +10,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -230,13 +229,14 @@ impl ShardReaderState {
             if !self.ledger.admits(first.data.len()) {
                 return Ok(());
             }
-            let records = self.next_batch(alone);
-            self.send(records, alone)?;
+            let n_events = self.next_batch(alone);
+            self.send(n_events, alone)?;
         }
         Ok(())
     }
 
-    fn next_batch(&mut self, alone: bool) -> Vec<Record> {
+    /// How many of the fetched records go into the next batch: at least one.
+    fn next_batch(&self, alone: bool) -> usize {
         let settings = &self.args.settings;
         let most_events = if alone { 1 } else { settings.batch_events.min(self.ledger.credit_events()).max(1) };
         let mut bytes = 0;
@@ -244,14 +244,17 @@ impl ShardReaderState {
             bytes += record.data.len();
             bytes <= settings.batch_bytes && self.ledger.admits(bytes)
         };
-        let n_events = self.fetched.iter().take(most_events).take_while(fits).count().max(1);
-        self.fetched.drain(..n_events).collect()
+        self.fetched.iter().take(most_events).take_while(fits).count().max(1)
     }
 
-    fn send(&mut self, records: Vec<Record>, alone: bool) -> Result<(), ActorGone> {
-        let bytes = records.iter().map(|record| record.data.len()).sum();
-        let (positions, payloads): (Vec<Position>, Vec<Bytes>) =
-            records.into_iter().map(|record| (record.position, record.data)).unzip();
+    fn send(&mut self, n_events: usize, alone: bool) -> Result<(), ActorGone> {
+        let mut bytes = 0;
+        let (mut positions, mut items) = (Vec::with_capacity(n_events), Vec::with_capacity(n_events));
+        for (index, Record { position, data, .. }) in self.fetched.drain(..n_events).enumerate() {
+            bytes += data.len();
+            positions.push(position);
+            items.push(Item { index: u16::try_from(index).expect("a batch holds few events"), record: data, event: Unread });
+        }
         let positions: Arc<[Position]> = positions.into();
         let number = self.ledger.issue(Arc::clone(&positions), bytes);
         self.args.stats.admitted(&self.args.shard, positions.len());
@@ -263,14 +266,11 @@ impl ShardReaderState {
             self.args.news.send(LaneNews::Alone(positions[0].clone()))?;
         }
         let ticket = Ticket::new(number, positions, self.myself.outlet(ShardReaderMsg::Report));
-        let indexed =
-            payloads.into_iter().enumerate().map(|(index, data)| (u16::try_from(index).expect("a batch holds few events"), data));
         if condemned {
             let reason = "it ended the lane several times while it was alone in it";
-            let rejects = indexed.map(|(index, payload)| Reject { index, reason: reason.to_owned(), payload }).collect();
-            return Leftovers { ticket, rejects }.settle(&self.args.lane_end);
+            let reject = |item: Item<Unread>| Reject { index: item.index, reason: reason.to_owned(), payload: item.record };
+            return Leftovers { ticket, rejects: items.into_iter().map(reject).collect() }.settle(&self.args.lane_end);
         }
-        let items = indexed.map(|(index, record)| Item { index, record, event: Unread }).collect();
         self.args.first_stage.send(Batch { ticket, items, rejects: Vec::new() })
     }
 

@@ -17,7 +17,8 @@ pub(crate) struct LaneConfig {
     /// however long it is.
     pub(crate) credit_bytes: ByteSize,
     /// Most events in one message between actors. Default 500, the most records of one PutRecords call
-    /// (<https://docs.aws.amazon.com/kinesis/latest/APIReference/API_PutRecords.html>); 1 to `credit_events`.
+    /// (<https://docs.aws.amazon.com/kinesis/latest/APIReference/API_PutRecords.html>); 1 to 10000, no more
+    /// than `credit_events`.
     pub(crate) batch_events: usize,
     /// Most bytes of records in one message between actors. Default 512 KiB; 1 KiB to `credit_bytes`.
     pub(crate) batch_bytes: ByteSize,

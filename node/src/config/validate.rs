@@ -12,6 +12,8 @@ const KINESIS_NAME: Name = Name { least: 1, most: 128, others: "_.-" };
 const TABLE_NAME: Name = Name { least: 3, most: 255, others: "_.-" };
 const DELIVERY_STREAM_NAME: Name = Name { least: 1, most: 64, others: "_.-" };
 const NODE_NAME: Name = Name { least: 1, most: 64, others: "._-" };
+/// A batch numbers its events in 16 bits, and a message of more than this would only hold up the lane.
+const MOST_BATCH_EVENTS: usize = 10_000;
 
 struct Name {
     least: usize,
@@ -92,7 +94,7 @@ impl NodeConfig {
         let lane = &self.lane;
         check.range("lane.credit_events", lane.credit_events, 1, 100_000);
         check.range("lane.credit_bytes", lane.credit_bytes.as_u64(), 1 << 10, 1 << 30);
-        check.range("lane.batch_events", lane.batch_events, 1, lane.credit_events.max(1));
+        check.range("lane.batch_events", lane.batch_events, 1, lane.credit_events.clamp(1, MOST_BATCH_EVENTS));
         check.range("lane.batch_bytes", lane.batch_bytes.as_u64(), 1 << 10, lane.credit_bytes.as_u64().max(1 << 10));
         check.duration("lane.checkpoint_interval", lane.checkpoint_interval, millis(100), secs(60));
         check.duration("lane.backoff_most", lane.backoff_most, millis(10), secs(600));
@@ -103,7 +105,7 @@ impl NodeConfig {
         check.range("notify.in_flight", notify.in_flight, 1, 100);
         check.range("notify.max_texts_per_second", notify.max_texts_per_second, 1, 10_000);
         check.range("notify.credit_events", notify.credit_events, 1, 10_000);
-        check.range("notify.batch_events", notify.batch_events, 1, notify.credit_events.max(1));
+        check.range("notify.batch_events", notify.batch_events, 1, notify.credit_events.clamp(1, MOST_BATCH_EVENTS));
         check.duration("notify.claim_expiry", notify.claim_expiry, secs(6), secs(600));
         let length = notify.template.chars().count();
         if !(1..=1_600).contains(&length) {
