@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use tokio::process::{Child, Command};
@@ -99,6 +99,17 @@ impl Process {
     /// When it cannot be killed.
     pub async fn kill(&mut self) -> Result<()> {
         self.child.kill().await.with_context(|| format!("failed to kill {}", self.name))
+    }
+
+    /// Asks it to end and waits, where nothing can be awaited. One that stays is killed when this is dropped.
+    pub fn end_within(&mut self, limit: Duration) {
+        let until = Instant::now() + limit;
+        // It may have ended, and then there is nothing to ask.
+        let mut asked = self.signal(libc::SIGTERM).is_ok();
+        while asked && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(20));
+            asked = matches!(self.child.try_wait(), Ok(None));
+        }
     }
 
     /// All of its log.

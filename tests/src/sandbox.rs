@@ -157,6 +157,13 @@ impl Sandbox {
     }
 }
 
+impl Drop for Sandbox {
+    /// Also after a failure the launcher gets to take its folders away.
+    fn drop(&mut self) {
+        self.launcher.end_within(STOP_LIMIT);
+    }
+}
+
 /// Makes a drivers file, and a readings file whose plates are the drivers'.
 ///
 /// # Errors
