@@ -1,7 +1,7 @@
 //! Adds the registered owner to each violation.
 //!
 //! Child of `LaneSupervisor`. Receives `Accept` from `SpeedFilter`, sends to `ViolationPersister`. A batch whose plates are all
-//! cached passes at once; else one lookup runs, and the batches behind it wait so that they stay in order. A directory that
+//! cached asks the warehouse nothing; else the batches behind it wait, so that they stay in order. A directory that
 //! stays unavailable past its budget ends the lane; an unknown plate does not.
 
 use std::sync::Arc;
