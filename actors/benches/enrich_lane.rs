@@ -14,11 +14,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use speedtrap_actors::adapters::{CachedDrivers, DriverCacheLimits};
-use speedtrap_actors::cluster::{Application, start_node};
+use speedtrap_actors::cluster::{Application, Cluster, start_node};
 use speedtrap_actors::domain::{Driver, PlateKey, Position, SequenceNumber, ShardId, SpeedEvent, SpeedMph};
 use speedtrap_actors::flow::Backoff;
 use speedtrap_actors::lane::{EnrichStages, LaneSettings, LeaseTiming, Stages};
-use speedtrap_actors::observe::{ActorTable, LaneStats};
+use speedtrap_actors::observe::{ActorTable, LaneStats, LeaseBoard};
 use speedtrap_actors::ports::{
     OutRecord, Page, Record, Refused, RemoteFailure, Shard, ShardIterator, ShardSource, SourceError, StartAt, ViolationStore,
     ViolationStream,
@@ -67,7 +67,7 @@ async fn compare(percent: usize) -> (Vec<f64>, Vec<f64>) {
     }
     let source = Arc::new(Tap::new(readings.clone()));
     let bare_source = Tap::new(readings);
-    let node = start_node("bench#1", &ActorTable::default(), vec![application(Arc::clone(&source), directory)])
+    let node = start_node("bench#1", &ActorTable::default(), vec![application(Arc::clone(&source), directory)], Cluster::alone())
         .await
         .expect("a node starts");
     let (mut bare, mut lane) = (Vec::new(), Vec::new());
@@ -151,6 +151,7 @@ fn application(source: Arc<Tap>, directory: MemoryDriverDirectory) -> Applicatio
         },
         start: StartAt::TrimHorizon,
         stats: LaneStats::default(),
+        board: LeaseBoard::default(),
         timing: LeaseTiming {
             renew_every: Duration::from_millis(3_308),
             expires_after: Duration::from_secs(10),

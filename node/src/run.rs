@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use ractor::concurrency::oneshot;
-use speedtrap_actors::cluster::{NodeSupervisorMsg, start_node};
+use speedtrap_actors::cluster::{Cluster, NodeSupervisorMsg, start_node};
 use speedtrap_actors::observe::{ActorTable, Mailbox};
 use speedtrap_actors::ports::StartAt;
 use tokio::net::TcpListener;
@@ -96,7 +96,7 @@ async fn live(config: &NodeConfig, start: &StartAt, ready_file: ReadyFile) -> Re
     server.spawn(axum::serve(listener, api::router(Arc::clone(&view))).into_future());
 
     let owner = format!("{}#{}", config.node.name, boot_ms());
-    let root = start_node(&owner, &actors, wired.applications)
+    let root = start_node(&owner, &actors, wired.applications, Cluster::alone())
         .await
         .map_err(|error| Stop::new(Exit::Failed, "the node's actors cannot be started").why(error))?;
     tracing::info!(node = config.node.name, api = %address, roles = ?config.node.roles, "node started");

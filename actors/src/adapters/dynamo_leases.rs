@@ -36,6 +36,7 @@ enum Change<'a> {
     Renew,
     Checkpoint(&'a Checkpoint),
     Release,
+    Assign(&'a str),
 }
 
 impl DynamoLeaseTable {
@@ -113,9 +114,9 @@ impl DynamoLeaseTable {
             None => condition.push_str(" AND attribute_not_exists(leaseOwner)"),
         }
         match change {
-            Change::Take(owner) => {
-                set.push_str(", leaseOwner = :me");
-                request = request.expression_attribute_values(":me", AttributeValue::S(owner.to_owned()));
+            Change::Take(owner) | Change::Assign(owner) => {
+                set.push_str(", leaseOwner = :new");
+                request = request.expression_attribute_values(":new", AttributeValue::S(owner.to_owned()));
                 if lease.owner.as_deref() != Some(owner) {
                     rest = " ADD ownerSwitchesSinceCheckpoint :one";
                     request = request.expression_attribute_values(":one", AttributeValue::N("1".to_owned()));
@@ -176,7 +177,7 @@ impl DynamoLeaseTable {
 /// Whether the row is what this change makes of the lease as it was read.
 fn was_ours(as_read: &Lease, change: Change<'_>, now: &Lease) -> bool {
     let effect = match change {
-        Change::Take(owner) => now.owner.as_deref() == Some(owner),
+        Change::Take(owner) | Change::Assign(owner) => now.owner.as_deref() == Some(owner),
         Change::Renew => now.owner.is_some() && now.owner == as_read.owner,
         Change::Checkpoint(checkpoint) => now.owner.is_some() && now.owner == as_read.owner && now.checkpoint == *checkpoint,
         Change::Release => now.owner.is_none(),
@@ -237,6 +238,10 @@ impl LeaseTable for DynamoLeaseTable {
         }
     }
 
+    async fn get(&self, shard: &ShardId) -> Result<Option<Lease>, LeaseError> {
+        Ok(self.row(shard).await?.map(|row| lease_of(&row)).transpose()?.flatten())
+    }
+
     async fn create(&self, lease: &NewLease) -> Result<bool, LeaseError> {
         let row = new_row(lease);
         let answer = self
@@ -276,5 +281,54 @@ impl LeaseTable for DynamoLeaseTable {
 
     async fn release(&self, lease: &Lease) -> Result<(), LeaseError> {
         self.write(lease, Change::Release).await.map(|_| ())
+    }
+
+    async fn assign(&self, lease: &Lease, to: &str) -> Result<Lease, LeaseError> {
+        self.write(lease, Change::Assign(to)).await
+    }
+
+    async fn note_children(&self, shard: &ShardId, children: &[ShardId]) -> Result<(), LeaseError> {
+        let key = AttributeValue::S(shard.as_str().to_owned());
+        let children = AttributeValue::Ss(children.iter().map(|id| id.as_str().to_owned()).collect());
+        let answer = self
+            .caller
+            .retried("dynamodb UpdateItem", || {
+                self.client
+                    .update_item()
+                    .table_name(&self.table)
+                    .key(LEASE_KEY, key.clone())
+                    .update_expression("SET childShardIds = :children")
+                    .condition_expression("attribute_exists(leaseKey)")
+                    .expression_attribute_values(":children", children.clone())
+                    .send()
+            })
+            .await;
+        match answer {
+            Ok(_) => Ok(()),
+            Err(failed) if refused_by_condition(&failed) => Err(LeaseError::Lost(shard.clone())),
+            Err(failed) => Err(failed.failure.into()),
+        }
+    }
+
+    async fn delete(&self, lease: &Lease) -> Result<(), LeaseError> {
+        let key = AttributeValue::S(lease.shard.as_str().to_owned());
+        let counter = AttributeValue::N(lease.counter.to_string());
+        let answer = self
+            .caller
+            .retried("dynamodb DeleteItem", || {
+                self.client
+                    .delete_item()
+                    .table_name(&self.table)
+                    .key(LEASE_KEY, key.clone())
+                    .condition_expression("attribute_not_exists(leaseKey) OR leaseCounter = :counter")
+                    .expression_attribute_values(":counter", counter.clone())
+                    .send()
+            })
+            .await;
+        match answer {
+            Ok(_) => Ok(()),
+            Err(failed) if refused_by_condition(&failed) => Err(LeaseError::Lost(lease.shard.clone())),
+            Err(failed) => Err(failed.failure.into()),
+        }
     }
 }

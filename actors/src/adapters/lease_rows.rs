@@ -23,16 +23,14 @@ pub(super) fn lease(row: &Row) -> Result<Option<Lease>, LeaseError> {
     refuse_v3(row)?;
     let (Some(key), Some(counter)) = (text(row, LEASE_KEY), number(row, LEASE_COUNTER)) else { return Ok(None) };
     let counter = counter.parse().map_err(|_| LeaseError::Unusable(format!("row `{key}` has leaseCounter `{counter}`")))?;
-    let parents = match row.get("parentShardId") {
-        Some(AttributeValue::Ss(parents)) => parents.iter().map(|id| ShardId::new(id)).collect(),
-        _ => Vec::new(),
-    };
     Ok(Some(Lease {
         shard: ShardId::new(key),
         owner: text(row, LEASE_OWNER).map(ToOwned::to_owned),
         counter,
         checkpoint: checkpoint(row, key)?,
-        parents,
+        parents: shards(row, "parentShardId"),
+        children: shards(row, "childShardIds"),
+        has_hash_range: row.contains_key("startingHashKey") && row.contains_key("endingHashKey"),
     }))
 }
 
@@ -94,6 +92,13 @@ fn checkpoint(row: &Row, key: &str) -> Result<Checkpoint, LeaseError> {
             let sequence = SequenceNumber::parse(digits).map_err(|_| unreadable())?;
             Ok(Checkpoint::At(Position { sequence, sub: sub.parse().map_err(|_| unreadable())? }))
         }
+    }
+}
+
+fn shards(row: &Row, name: &str) -> Vec<ShardId> {
+    match row.get(name) {
+        Some(AttributeValue::Ss(ids)) => ids.iter().map(|id| ShardId::new(id)).collect(),
+        _ => Vec::new(),
     }
 }
 

@@ -122,7 +122,15 @@ mod tests {
 
     fn lease(id: &str, owner: Option<&str>, checkpoint: Checkpoint, parents: &[&str]) -> Lease {
         let parents = parents.iter().map(|parent| ShardId::new(parent)).collect();
-        Lease { shard: ShardId::new(id), owner: owner.map(str::to_owned), counter: 1, checkpoint, parents }
+        Lease {
+            shard: ShardId::new(id),
+            owner: owner.map(str::to_owned),
+            counter: 1,
+            checkpoint,
+            parents,
+            children: Vec::new(),
+            has_hash_range: true,
+        }
     }
 
     fn steps(shards: &[Shard], leases: &[Lease], start: &StartAt, running: &[&str], age: Duration) -> Vec<Step> {

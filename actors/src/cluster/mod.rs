@@ -9,17 +9,23 @@
 mod lease_plan;
 mod node_supervisor;
 mod shard_assigner;
+mod view;
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use ractor::SpawnErr;
+use tokio::sync::watch;
 
+use crate::domain::ShardId;
+use crate::flow::Pulse;
 use crate::lane::{LaneSettings, LeaseTiming, Stages};
-use crate::observe::{ActorTable, LaneStats, Mailbox, Spot};
-use crate::ports::{DeadLetters, LeaseTable, ShardSource, StartAt};
+use crate::observe::{ActorTable, LaneStats, LeaseBoard, Mailbox, Spot};
+use crate::ports::{DeadLetters, LeaseTable, PeerFailure, Peers, ShardSource, StartAt};
 
 use node_supervisor::NodeSupervisor;
 pub use node_supervisor::NodeSupervisorMsg;
+pub use view::{ClusterNode, ClusterView, Presence};
 
 /// One consumer application: a stream, what is done with its records, and the lease table that says who does it.
 #[derive(Clone)]
@@ -40,8 +46,30 @@ pub struct Application {
     pub start: StartAt,
     /// The counts of its lanes.
     pub stats: LaneStats,
+    /// Its leases as they were seen last.
+    pub board: LeaseBoard,
     /// When leases are renewed, expire, and are looked at.
     pub timing: LeaseTiming,
+}
+
+/// The other nodes, as the tree of one node knows them.
+#[derive(Clone)]
+pub struct Cluster {
+    /// Asks them about leases.
+    pub peers: Arc<dyn Peers>,
+    /// Who they are, the latest view first.
+    pub view: watch::Receiver<Arc<ClusterView>>,
+    /// Whether this node may act: shared by all of its lanes.
+    pub pulse: Pulse,
+}
+
+impl Cluster {
+    /// A node that has no others and is watched by none. Leases are shared with other workers all the same.
+    #[must_use]
+    pub fn alone() -> Self {
+        let (_, view) = watch::channel(Arc::default());
+        Self { peers: Arc::new(NoPeers), view, pulse: Pulse::unwatched() }
+    }
 }
 
 /// Starts the tree of a node. `worker` is `<node>#<boot>`, where the boot is a number that grows with each start.
@@ -52,6 +80,7 @@ pub async fn start_node(
     worker: &str,
     table: &ActorTable,
     applications: Vec<Application>,
+    cluster: Cluster,
 ) -> Result<Mailbox<NodeSupervisorMsg>, SpawnErr> {
     let spot = Spot::root("NodeSupervisor", worker.split('#').next().unwrap_or(worker));
     let args = |meter| node_supervisor::NodeArgs {
@@ -60,6 +89,21 @@ pub async fn start_node(
         spot: spot.clone(),
         worker: worker.to_owned(),
         applications,
+        cluster,
     };
     table.spawn(&spot, None, NodeSupervisor, args).await
+}
+
+/// Nobody to ask.
+struct NoPeers;
+
+#[async_trait]
+impl Peers for NoPeers {
+    async fn ask_lease(&self, worker: &str, _: &str, _: &str) -> Result<Option<ShardId>, PeerFailure> {
+        Err(PeerFailure { worker: worker.to_owned(), reason: "this node has no links".to_owned() })
+    }
+
+    async fn assigned(&self, worker: &str, _: &str) -> Result<(), PeerFailure> {
+        Err(PeerFailure { worker: worker.to_owned(), reason: "this node has no links".to_owned() })
+    }
 }

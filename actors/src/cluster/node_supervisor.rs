@@ -11,8 +11,9 @@ use ractor::rpc::CallResult;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use tokio::task::JoinSet;
 
-use super::Application;
 use super::shard_assigner::{AssignerArgs, ShardAssigner, ShardAssignerMsg};
+use super::{Application, Cluster};
+use crate::domain::ShardId;
 use crate::flow::Backoff;
 use crate::lane::Role;
 use crate::observe::{ActorTable, Mailbox, Meter, Spot};
@@ -33,6 +34,20 @@ pub enum NodeSupervisorMsg {
         /// Answered when every lane is closed, with whether everything in them had ended.
         done: RpcReplyPort<bool>,
     },
+    /// Another node asks for a lease of this application; answered with the one that it will get, if any.
+    LeaseAsked {
+        /// The application's name.
+        application: String,
+        /// The worker that asks.
+        taker: String,
+        /// Answered at once; the hand-over follows.
+        answer: RpcReplyPort<Option<ShardId>>,
+    },
+    /// Another node handed a lease of this application over, or set one free.
+    Assigned {
+        /// The application's name.
+        application: String,
+    },
     /// The delay before an application starts again is over.
     RestartDue(Role),
     /// Every lane is closed.
@@ -45,6 +60,7 @@ pub(super) struct NodeArgs {
     pub(super) spot: Spot,
     pub(super) worker: String,
     pub(super) applications: Vec<Application>,
+    pub(super) cluster: Cluster,
 }
 
 /// A node's state.
@@ -95,6 +111,18 @@ impl Actor for NodeSupervisor {
                 }
             }
             NodeSupervisorMsg::Drain { patience, done } => state.drain(patience, done),
+            NodeSupervisorMsg::LeaseAsked { application, taker, answer } => {
+                if let Some(assigner) = state.assigner(&application) {
+                    // Without an answer the other node looks for itself.
+                    let _gone = assigner.cast(ShardAssignerMsg::LeaseAsked { taker, answer });
+                }
+            }
+            NodeSupervisorMsg::Assigned { application } => {
+                if let Some(assigner) = state.assigner(&application) {
+                    // It looks when it starts again.
+                    let _gone = assigner.cast(ShardAssignerMsg::LookAgain);
+                }
+            }
             NodeSupervisorMsg::Drained => myself.stop(Some("drained".to_owned())),
         }
         Ok(())
@@ -122,10 +150,16 @@ impl NodeState {
         let role = application.stages.role();
         let (table, worker) = (self.args.table.clone(), self.args.worker.clone());
         let spot = self.args.spot.child("ShardAssigner", role.label());
-        let args = |meter| AssignerArgs { meter, table, spot: spot.clone(), worker, application };
+        let cluster = self.args.cluster.clone();
+        let args = |meter| AssignerArgs { meter, table, spot: spot.clone(), worker, application, cluster };
         let assigner = self.args.table.spawn(&spot, Some(cell), ShardAssigner, args).await?;
         self.assigners.insert(role, assigner);
         Ok(())
+    }
+
+    fn assigner(&self, application: &str) -> Option<&Mailbox<ShardAssignerMsg>> {
+        let known = self.args.applications.iter().find(|known| known.name == application)?;
+        self.assigners.get(&known.stages.role())
     }
 
     fn assigner_ended(&mut self, cell: &ActorCell, reason: &str) {

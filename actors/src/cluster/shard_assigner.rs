@@ -13,8 +13,8 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, Super
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::Application;
 use super::lease_plan::{Sightings, Situation, Step, plan};
+use super::{Application, Cluster};
 use crate::domain::ShardId;
 use crate::lane::{LaneArgs, LaneSupervisor, LaneSupervisorMsg};
 use crate::observe::{ActorTable, Mailbox, Meter, Spot};
@@ -27,6 +27,11 @@ pub(super) enum ShardAssignerMsg {
     SyncDue,
     /// Looks again at once, outside the regular rhythm.
     LookAgain,
+    /// Another node asks for a lease.
+    LeaseAsked {
+        taker: String,
+        answer: RpcReplyPort<Option<ShardId>>,
+    },
     /// A lease of another node may have expired just now.
     ExpiryDue,
     Seen(Result<(Vec<Shard>, Vec<Lease>), SyncError>),
@@ -53,6 +58,7 @@ pub(super) struct AssignerArgs {
     pub(super) spot: Spot,
     pub(super) worker: String,
     pub(super) application: Application,
+    pub(super) cluster: Cluster,
 }
 
 pub(super) struct AssignerState {
@@ -106,6 +112,9 @@ impl Actor for ShardAssigner {
                 state.look();
             }
             ShardAssignerMsg::LookAgain => state.look(),
+            ShardAssignerMsg::LeaseAsked { answer, .. } => {
+                let _gone = answer.send(None);
+            }
             ShardAssignerMsg::ExpiryDue => {
                 state.expiry_awaited = false;
                 state.look();
@@ -218,6 +227,7 @@ impl AssignerState {
             letters: Arc::clone(&application.letters),
             settings: application.settings,
             stats: application.stats.clone(),
+            pulse: args.cluster.pulse.clone(),
         };
         let lane = args.table.spawn(&spot, Some(supervisor), LaneSupervisor, lane_args).await?;
         self.lanes.insert(shard, (spot, lane));
@@ -248,7 +258,8 @@ impl AssignerState {
         self.running.spawn(async move {
             // A lane that is gone already, or does not answer in time, leaves a lease that expires.
             let drain = |lane: ActorRef<LaneSupervisorMsg>| async move {
-                lane.call(|done| LaneSupervisorMsg::Drain { patience, done }, Some(patience + Duration::from_secs(10))).await
+                lane.call(|done| LaneSupervisorMsg::Drain { to: None, patience, done }, Some(patience + Duration::from_secs(10)))
+                    .await
             };
             let answers = futures::future::join_all(lanes.into_iter().map(drain)).await;
             let finished = answers.iter().all(|answer| matches!(answer, Ok(CallResult::Success(true))));

@@ -4,10 +4,12 @@ mod backoff;
 mod batch;
 mod failure;
 mod ledger;
+mod pulse;
 mod ticket;
 
 pub use backoff::{Backoff, RetryBudget};
 pub use batch::{Batch, Item, Leftovers, Reject, Unread};
 pub use failure::LaneFailure;
 pub use ledger::Ledger;
+pub use pulse::Pulse;
 pub use ticket::{GivenBack, Report, Ticket};

@@ -27,8 +27,8 @@ pub(super) enum LeaseKeeperMsg {
     Written(Result<Lease, LeaseError>),
     /// A checkpoint that could not be written is tried again.
     RetryDue,
-    /// Gives the lease up once what is being written is written.
-    Release(RpcReplyPort<()>),
+    /// Gives the lease up once what is being written is written: to this worker, or to whoever takes it.
+    Release(Option<String>, RpcReplyPort<()>),
 }
 
 /// When a lease is renewed and when it expires.
@@ -60,7 +60,7 @@ pub(super) struct LeaseKeeperState {
     renewed_at: Instant,
     wanted: Option<(Checkpoint, Outlet<Checkpoint>)>,
     writing: Option<Writing>,
-    releasing: Option<RpcReplyPort<()>>,
+    releasing: Option<(Option<String>, RpcReplyPort<()>)>,
     running: JoinSet<()>,
 }
 
@@ -119,7 +119,7 @@ impl Actor for LeaseKeeper {
             }
             LeaseKeeperMsg::Written(result) => state.written(result),
             LeaseKeeperMsg::RetryDue => state.start_wanted(),
-            LeaseKeeperMsg::Release(reply) => state.releasing = Some(reply),
+            LeaseKeeperMsg::Release(to, reply) => state.releasing = Some((to, reply)),
         }
         state.release_if_idle().await;
         Ok(())
@@ -183,8 +183,12 @@ impl LeaseKeeperState {
         if self.writing.is_some() || self.wanted.is_some() {
             return;
         }
-        let Some(reply) = self.releasing.take() else { return };
-        if let Err(error) = self.table.release(&self.lease).await {
+        let Some((to, reply)) = self.releasing.take() else { return };
+        let released = match to {
+            Some(to) => self.table.assign(&self.lease, &to).await.map(|_| ()),
+            None => self.table.release(&self.lease).await,
+        };
+        if let Err(error) = released {
             tracing::warn!(shard = %self.lease.shard, %error, "lease not released; it will expire");
         }
         // The supervisor may have run out of patience.

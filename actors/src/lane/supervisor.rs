@@ -15,7 +15,7 @@ use super::lease_keeper::{LeaseKeeper, LeaseKeeperArgs, LeaseKeeperMsg, LeaseTim
 use super::shard_reader::ShardReaderMsg;
 use super::{LaneSettings, Stages};
 use crate::domain::Position;
-use crate::flow::LaneFailure;
+use crate::flow::{LaneFailure, Pulse};
 use crate::observe::{ActorTable, LaneState, LaneStats, Mailbox, Meter, Spot};
 use crate::ports::{Checkpoint, DeadLetters, Lease, LeaseTable, ShardSource, StartAt};
 
@@ -38,6 +38,8 @@ pub enum LaneSupervisorMsg {
     RespawnDue,
     /// Take nothing more in, finish, checkpoint, give the lease back, stop.
     Drain {
+        /// The worker that the lease is handed to; else whoever takes it.
+        to: Option<String>,
         /// How long finishing may take; what has not ended by then starts again elsewhere.
         patience: Duration,
         /// Answered when the lease is given back, with whether everything in the lane had ended.
@@ -92,6 +94,8 @@ pub struct LaneArgs {
     pub settings: LaneSettings,
     /// The lane's counts.
     pub stats: LaneStats,
+    /// Whether the node may act.
+    pub pulse: Pulse,
 }
 
 /// A lane's state.
@@ -106,6 +110,7 @@ pub struct LaneSupervisorState {
     isolation: Isolation,
     alone: Option<Position>,
     draining: Option<RpcReplyPort<bool>>,
+    hand_to: Option<String>,
     drained: bool,
 }
 
@@ -145,6 +150,7 @@ impl Actor for LaneSupervisor {
             isolation,
             alone: None,
             draining: None,
+            hand_to: None,
             drained: false,
         })
     }
@@ -165,8 +171,9 @@ impl Actor for LaneSupervisor {
                 state.respawn(myself.get_cell()).await?;
             }
             LaneSupervisorMsg::RespawnDue => {}
-            LaneSupervisorMsg::Drain { patience, done } => {
+            LaneSupervisorMsg::Drain { to, patience, done } => {
                 state.draining = Some(done);
+                state.hand_to = to;
                 state.args.stats.entered(&state.args.lease.shard, LaneState::Draining, None);
                 state.myself.cast_after(patience, || LaneSupervisorMsg::DrainDue);
                 match &state.generation {
@@ -303,7 +310,8 @@ impl LaneSupervisorState {
 
     async fn release_and_close(&mut self, myself: &ActorRef<LaneSupervisorMsg>) {
         self.kill_generation(None).await;
-        let released = self.keeper.actor().call(LeaseKeeperMsg::Release, Some(RELEASE_PATIENCE)).await;
+        let to = self.hand_to.take();
+        let released = self.keeper.actor().call(|reply| LeaseKeeperMsg::Release(to, reply), Some(RELEASE_PATIENCE)).await;
         if !matches!(released, Ok(ractor::rpc::CallResult::Success(()))) {
             tracing::warn!(lane = self.args.spot.path, "lease not given back in time; it will expire");
         }

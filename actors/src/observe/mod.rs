@@ -3,11 +3,13 @@
 
 mod actor_table;
 mod lane_stats;
+mod lease_board;
 mod mailbox;
 mod meter;
 mod metered;
 
 pub use actor_table::{ActorRow, ActorState, ActorTable, Restart, Spot};
 pub use lane_stats::{LaneSnapshot, LaneState, LaneStats};
+pub use lease_board::{BoardSnapshot, LeaseBoard, LeaseState, SeenLease};
 pub use mailbox::{ActorGone, Mailbox, Outlet};
 pub use meter::{Meter, MeterSnapshot, Waiting};

@@ -22,6 +22,12 @@ pub trait LeaseTable: Send + Sync {
     /// When the table cannot be read.
     async fn list(&self) -> Result<Vec<Lease>, LeaseError>;
 
+    /// One row, read consistently; `None` when it is absent or no lease.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    async fn get(&self, shard: &ShardId) -> Result<Option<Lease>, LeaseError>;
+
     /// Makes a row with counter 0 and no owner. Returns false when it exists already.
     ///
     /// # Errors
@@ -51,6 +57,24 @@ pub trait LeaseTable: Send + Sync {
     /// # Errors
     /// [`LeaseError::Lost`] when another node owns the lease now.
     async fn release(&self, lease: &Lease) -> Result<(), LeaseError>;
+
+    /// Hands the lease to another owner: the last write of the old one.
+    ///
+    /// # Errors
+    /// [`LeaseError::Lost`] when another node owns the lease already.
+    async fn assign(&self, lease: &Lease, to: &str) -> Result<Lease, LeaseError>;
+
+    /// Notes which shards follow a closed one. Not fenced, as in KCL: whoever writes it writes the same.
+    ///
+    /// # Errors
+    /// When the table cannot be written.
+    async fn note_children(&self, shard: &ShardId, children: &[ShardId]) -> Result<(), LeaseError>;
+
+    /// Removes the row of a shard that is done, if nobody wrote it since it was read. An absent row is fine.
+    ///
+    /// # Errors
+    /// [`LeaseError::Lost`] when somebody wrote it.
+    async fn delete(&self, lease: &Lease) -> Result<(), LeaseError>;
 }
 
 /// A lease row as it was read or written last.
@@ -66,6 +90,10 @@ pub struct Lease {
     pub checkpoint: Checkpoint,
     /// `parentShardId`.
     pub parents: Vec<ShardId>,
+    /// `childShardIds`: known once the shard is closed and done.
+    pub children: Vec<ShardId>,
+    /// Whether the row has `startingHashKey` and `endingHashKey`. Older KCL wrote none.
+    pub has_hash_range: bool,
 }
 
 /// A lease row to be made.

@@ -87,6 +87,10 @@ impl LeaseTable for MemoryLeaseTable {
         self.call(|rows| Ok(rows.leases.values().cloned().collect())).await
     }
 
+    async fn get(&self, shard: &ShardId) -> Result<Option<Lease>, LeaseError> {
+        self.call(|rows| Ok(rows.leases.get(shard).cloned())).await
+    }
+
     async fn create(&self, lease: &NewLease) -> Result<bool, LeaseError> {
         self.call(|rows| {
             if rows.leases.contains_key(&lease.shard) {
@@ -98,6 +102,8 @@ impl LeaseTable for MemoryLeaseTable {
                 counter: 0,
                 checkpoint: lease.checkpoint.clone(),
                 parents: lease.parents.clone(),
+                children: Vec::new(),
+                has_hash_range: lease.hash_range.is_some(),
             };
             rows.leases.insert(lease.shard.clone(), row);
             Ok(true)
@@ -141,6 +147,30 @@ impl LeaseTable for MemoryLeaseTable {
                 return Ok(());
             }
             rows.write(lease, |row| row.owner = None).map(|_| ())
+        })
+        .await
+    }
+
+    async fn assign(&self, lease: &Lease, to: &str) -> Result<Lease, LeaseError> {
+        self.take(lease, to).await
+    }
+
+    async fn note_children(&self, shard: &ShardId, children: &[ShardId]) -> Result<(), LeaseError> {
+        self.call(|rows| {
+            let row = rows.leases.get_mut(shard).ok_or_else(|| LeaseError::Lost(shard.clone()))?;
+            row.children = children.to_vec();
+            Ok(())
+        })
+        .await
+    }
+
+    async fn delete(&self, lease: &Lease) -> Result<(), LeaseError> {
+        self.call(|rows| match rows.leases.get(&lease.shard) {
+            Some(row) if row.counter != lease.counter => Err(LeaseError::Lost(lease.shard.clone())),
+            _ => {
+                rows.leases.remove(&lease.shard);
+                Ok(())
+            }
         })
         .await
     }

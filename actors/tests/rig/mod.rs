@@ -11,11 +11,11 @@ use std::time::Duration;
 use bombs::Bombs;
 use ractor::rpc::CallResult;
 use speedtrap_actors::adapters::{CachedDrivers, DriverCacheLimits};
-use speedtrap_actors::cluster::{Application, NodeSupervisorMsg, start_node};
+use speedtrap_actors::cluster::{Application, Cluster, NodeSupervisorMsg, start_node};
 use speedtrap_actors::domain::{OutcomeCounts, Position, ShardId, SpeedMph};
 use speedtrap_actors::flow::Backoff;
 use speedtrap_actors::lane::{ArchiveStages, EnrichStages, LaneSettings, LeaseTiming, NotifyStages, Stages, TextRate};
-use speedtrap_actors::observe::{ActorTable, LaneStats, Mailbox};
+use speedtrap_actors::observe::{ActorTable, LaneStats, LeaseBoard, Mailbox};
 use speedtrap_actors::ports::{Checkpoint, ShardSource, StartAt};
 use speedtrap_actors::testing::{
     MemoryAlertLedger, MemoryArchive, MemoryDeadLetters, MemoryDriverDirectory, MemoryLeaseTable, MemoryViolationStore,
@@ -113,7 +113,7 @@ impl Rig {
     }
 
     pub(crate) async fn start(&self, worker: &str) -> Mailbox<NodeSupervisorMsg> {
-        start_node(worker, &self.table, vec![self.application()]).await.expect("a node starts")
+        start_node(worker, &self.table, vec![self.application()], Cluster::alone()).await.expect("a node starts")
     }
 
     fn application(&self) -> Application {
@@ -126,6 +126,7 @@ impl Rig {
             settings: self.settings,
             start: StartAt::TrimHorizon,
             stats: self.stats.clone(),
+            board: LeaseBoard::default(),
             timing: LeaseTiming {
                 renew_every: Duration::from_millis(3_308),
                 expires_after: Duration::from_secs(10),

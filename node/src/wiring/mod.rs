@@ -16,7 +16,7 @@ use speedtrap_actors::cluster::Application;
 use speedtrap_actors::domain::SpeedMph;
 use speedtrap_actors::flow::{Backoff, RetryBudget};
 use speedtrap_actors::lane::{ArchiveStages, EnrichStages, LaneSettings, LeaseTiming, NotifyStages, Stages, TextRate};
-use speedtrap_actors::observe::LaneStats;
+use speedtrap_actors::observe::{LaneStats, LeaseBoard};
 use speedtrap_actors::ports::{DeadLetters, ShardSource, StartAt, ViolationStore};
 use speedtrap_actors::wire::SmsTemplate;
 use tokio::sync::Semaphore;
@@ -80,6 +80,7 @@ pub(crate) async fn wire(config: &NodeConfig, start: &StartAt) -> Result<Wired, 
             settings: settings(config, *role),
             start: start.clone(),
             stats: LaneStats::default(),
+            board: LeaseBoard::default(),
             timing: LeaseTiming {
                 renew_every: config.lease.renew_every,
                 expires_after: config.lease.expires_after,

@@ -1,0 +1,71 @@
+//! Which nodes there are, as this node sees it.
+
+use std::time::Duration;
+
+/// All nodes of the node table and all linked ones, this one included, sorted by name. `Membership` sends a new one whenever
+/// something changes that bears on leases.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ClusterView {
+    /// The nodes.
+    pub nodes: Vec<ClusterNode>,
+}
+
+/// One node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClusterNode {
+    /// Its name.
+    pub name: String,
+    /// `<name>#<boot>`: the owner in its leases.
+    pub worker: String,
+    /// Where it is reached by other nodes.
+    pub address: Option<String>,
+    /// URL of its API.
+    pub dashboard: Option<String>,
+    /// Its kinds of lane, by label.
+    pub roles: Vec<String>,
+    /// Whether it is giving its leases away.
+    pub draining: bool,
+    /// Whether it is there.
+    pub presence: Presence,
+    /// Round trip of the last heartbeat over the link.
+    pub round_trip: Option<Duration>,
+    /// Heartbeats in a row that the link did not answer.
+    pub misses: u32,
+}
+
+/// Whether a node is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// This node itself.
+    Here,
+    /// Linked, and its link answers.
+    Linked,
+    /// Not linked, but its row in the node table moves: it works, and keeps its leases.
+    Unlinked,
+    /// Not linked, and its row has not moved lately, though not long enough to call it dead.
+    Suspect,
+    /// Not linked, and its row stood still for too long, or a later boot of its name has begun: its leases are free.
+    Dead,
+}
+
+impl ClusterView {
+    /// The node that writes this owner into leases.
+    #[must_use]
+    pub fn worker(&self, worker: &str) -> Option<&ClusterNode> {
+        self.nodes.iter().find(|node| node.worker == worker)
+    }
+}
+
+impl Presence {
+    /// The name used in the API.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Here => "here",
+            Self::Linked => "linked",
+            Self::Unlinked => "unlinked",
+            Self::Suspect => "suspect",
+            Self::Dead => "dead",
+        }
+    }
+}
