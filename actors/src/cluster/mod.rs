@@ -6,10 +6,13 @@
 //!       └ LaneSupervisor    see `lane`
 //! ```
 
+mod gateway;
 mod lease_plan;
+mod links;
 mod node_supervisor;
 mod shard_assigner;
 mod view;
+mod wire_message;
 
 use std::sync::Arc;
 
@@ -23,6 +26,8 @@ use crate::lane::{LaneSettings, LeaseTiming, Stages};
 use crate::observe::{ActorTable, LaneStats, LeaseBoard, Mailbox, Spot};
 use crate::ports::{DeadLetters, LeaseTable, PeerFailure, Peers, ShardSource, StartAt};
 
+pub use gateway::Desk;
+pub use links::Links;
 use node_supervisor::NodeSupervisor;
 pub use node_supervisor::NodeSupervisorMsg;
 pub use view::{ClusterNode, ClusterView, Presence};

@@ -49,11 +49,32 @@ pub enum Presence {
 }
 
 impl ClusterView {
+    /// Whether this owner of leases is known to be dead: it is shown so, or a later boot of its name is there.
+    #[must_use]
+    pub fn is_dead(&self, worker: &str) -> bool {
+        if let Some(node) = self.worker(worker) {
+            return node.presence == Presence::Dead;
+        }
+        let Some((name, boot)) = boot_of(worker) else { return false };
+        self.nodes.iter().filter_map(|node| boot_of(&node.worker)).any(|(other, later)| other == name && later > boot)
+    }
+
+    /// Whether nothing but heartbeats of links came in between.
+    pub(super) fn is_same_but_for_round_trips(&self, other: &Self) -> bool {
+        let bare = |node: &ClusterNode| ClusterNode { round_trip: None, misses: 0, ..node.clone() };
+        self.nodes.len() == other.nodes.len() && self.nodes.iter().zip(&other.nodes).all(|(a, b)| bare(a) == bare(b))
+    }
+
     /// The node that writes this owner into leases.
     #[must_use]
     pub fn worker(&self, worker: &str) -> Option<&ClusterNode> {
         self.nodes.iter().find(|node| node.worker == worker)
     }
+}
+
+fn boot_of(worker: &str) -> Option<(&str, u64)> {
+    let (name, boot) = worker.rsplit_once('#')?;
+    Some((name, boot.parse().ok()?))
 }
 
 impl Presence {
