@@ -1,6 +1,7 @@
 //! What the pipeline has left behind, read by nothing but clients of AWS and SQL.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -34,6 +35,15 @@ pub struct Published {
     pub myphone: String,
 }
 
+/// When something came onto the out-stream.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    pub event_id: String,
+    pub plate: String,
+    /// By the stream's clock, which is this machine's.
+    pub at: SystemTime,
+}
+
 /// Everything, by event id where there is one.
 #[derive(Debug, Default)]
 pub struct Evidence {
@@ -41,6 +51,8 @@ pub struct Evidence {
     pub published: BTreeMap<String, Published>,
     /// Records on the out-stream whose event was there before.
     pub published_again: usize,
+    /// All records of the out-stream, shard by shard in their order.
+    pub arrivals: Vec<Arrival>,
     /// How often each text went to each number.
     pub texts: BTreeMap<(String, String), usize>,
     pub archived: BTreeMap<String, Stored>,
@@ -59,7 +71,7 @@ impl Evidence {
     /// When something cannot be read, or has another form than it must have.
     pub async fn gather(endpoints: &Endpoints, clients: &Clients) -> Result<Self> {
         let mut evidence = Self::default();
-        for item in items(clients, SPEEDING_TABLE).await? {
+        for item in items(&clients.dynamodb, SPEEDING_TABLE).await? {
             let (id, stored) = stored_item(&item)?;
             evidence.stored.insert(id, stored);
         }
@@ -67,6 +79,9 @@ impl Evidence {
             let value: Value =
                 serde_json::from_slice(record.data.as_ref()).context("the out-stream holds something else than JSON")?;
             let (id, event) = stored_json(&value)?;
+            let at = record.approximate_arrival_timestamp.context("a record that arrived at no time")?;
+            let plate = event.violation[0].clone();
+            evidence.arrivals.push(Arrival { event_id: id.clone(), plate, at: SystemTime::try_from(at)? });
             let text =
                 |name: &str| value[name].as_str().map(str::to_owned).with_context(|| format!("no `{name}` on the out-stream"));
             let published =
@@ -117,18 +132,18 @@ impl Evidence {
 /// # Errors
 /// When they cannot be read.
 pub async fn all_letters(clients: &Clients) -> Result<Vec<Letter>> {
-    items(clients, letters::TABLE).await?.iter().map(Letter::read).collect()
+    items(&clients.dynamodb, letters::TABLE).await?.iter().map(Letter::read).collect()
 }
 
 /// All items of a table.
 ///
 /// # Errors
 /// When it cannot be scanned.
-pub async fn items(clients: &Clients, table: &str) -> Result<Vec<HashMap<String, AttributeValue>>> {
+pub async fn items(dynamodb: &aws_sdk_dynamodb::Client, table: &str) -> Result<Vec<HashMap<String, AttributeValue>>> {
     let mut items = Vec::new();
     let mut from = None;
     loop {
-        let scan = clients.dynamodb.scan().table_name(table).consistent_read(true).set_exclusive_start_key(from);
+        let scan = dynamodb.scan().table_name(table).consistent_read(true).set_exclusive_start_key(from);
         let page = scan.send().await.with_context(|| format!("failed to scan {table}"))?;
         items.extend(page.items.unwrap_or_default());
         from = page.last_evaluated_key;

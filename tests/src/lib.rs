@@ -1,14 +1,19 @@
 //! What the end-to-end tests share: real processes of the pipeline, looks at what they left, and an oracle that knows from the
 //! CSV files alone what must be there.
 
+pub mod cluster;
 pub mod commands;
+pub mod conservation;
 pub mod deadline;
 pub mod endpoints;
 pub mod evidence;
+pub mod figures;
+pub mod leases;
 pub mod letters;
 pub mod mqtt;
 pub mod node;
 pub mod oracle;
+pub mod pauses;
 pub mod ports_cloud;
 pub mod process;
 pub mod programs;
@@ -16,3 +21,4 @@ pub mod proxy;
 pub mod reconcile;
 pub mod sandbox;
 pub mod streams;
+pub mod traffic;

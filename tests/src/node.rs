@@ -1,6 +1,6 @@
 //! A node of the pipeline as a process.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -23,7 +23,14 @@ pub struct Node {
     pub url: String,
 }
 
+/// A node that was started and has not said yet that it is ready.
+pub struct Starting {
+    pub process: Process,
+    ready: PathBuf,
+}
+
 /// What `GET /api/v1/status` answers.
+#[derive(Clone, Debug)]
 pub struct Status(Value);
 
 impl Node {
@@ -40,6 +47,14 @@ impl Node {
     /// # Errors
     /// When it does not become ready.
     pub async fn start_with(endpoints: &Endpoints, folder: &Path, name: &str, change: impl FnOnce(&mut Command)) -> Result<Self> {
+        Self::launch(endpoints, folder, name, change)?.ready().await
+    }
+
+    /// Starts a node and waits for nothing. Call this from the test's own thread. The logs of earlier starts are kept.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn launch(endpoints: &Endpoints, folder: &Path, name: &str, change: impl FnOnce(&mut Command)) -> Result<Starting> {
         let config = folder.join(format!("{name}.toml"));
         std::fs::write(&config, CONFIG)?;
         let ready = folder.join(format!("{name}.ready.json"));
@@ -51,15 +66,7 @@ impl Node {
         command.env("SPEEDTRAP_WAREHOUSE__URL", &endpoints.warehouse_url);
         command.arg("run").arg("--config").arg(&config).args(["--name", name]).arg("--ready-file").arg(&ready);
         change(&mut command);
-        let mut process = Process::start(name, command, folder)?;
-        let url = eventually("the node is ready", READY_LIMIT, || async {
-            let text = std::fs::read_to_string(&ready).context("the ready file cannot be read")?;
-            let said: Value = serde_json::from_str(&text)?;
-            said["dashboard_url"].as_str().map(str::to_owned).context("the ready file names no dashboard_url")
-        })
-        .await;
-        process.check_running()?;
-        Ok(Self { url: url.with_context(|| process.log_tail())?, process })
+        Ok(Starting { process: Process::start(name, command, folder)?, ready })
     }
 
     /// Asks it how it is.
@@ -79,6 +86,24 @@ impl Node {
         let status = self.process.ended(Duration::from_secs(32)).await?;
         ensure!(status.code() == Some(0), "the node ended with {status}\n{}", self.process.log_tail());
         Ok(())
+    }
+}
+
+impl Starting {
+    /// Waits until every kind of lane runs.
+    ///
+    /// # Errors
+    /// When that does not come about.
+    pub async fn ready(self) -> Result<Node> {
+        let Self { mut process, ready } = self;
+        let url = eventually("the node is ready", READY_LIMIT, || async {
+            let text = std::fs::read_to_string(&ready).context("the ready file cannot be read")?;
+            let said: Value = serde_json::from_str(&text)?;
+            said["dashboard_url"].as_str().map(str::to_owned).context("the ready file names no dashboard_url")
+        })
+        .await;
+        process.check_running()?;
+        Ok(Node { url: url.with_context(|| process.log_tail())?, process })
     }
 }
 

@@ -109,7 +109,11 @@ pub fn text(driver: &Driver, violation: &Violation, iottimestamp: &str) -> Strin
     )
 }
 
-fn read_drivers(path: &Path) -> Result<BTreeMap<String, Driver>> {
+/// Registered owners by plate, trimmed and upper-cased.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn read_drivers(path: &Path) -> Result<BTreeMap<String, Driver>> {
     let mut drivers = BTreeMap::new();
     for row in rows(path)? {
         if row.len() != DRIVER_FIELDS || row[2].trim().is_empty() {

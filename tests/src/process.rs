@@ -18,12 +18,17 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts it. Call this from the test's own thread: the kernel ends the child when that thread ends.
+    /// Starts it. Call this from the test's own thread: the kernel ends the child when that thread ends. The log of an earlier
+    /// start under this name is kept beside the new one.
     ///
     /// # Errors
     /// When it cannot be started.
     pub fn start(name: &str, command: Command, folder: &Path) -> Result<Self> {
         let log = folder.join(format!("{name}.log"));
+        if log.exists() {
+            let earlier = (1..).map(|start| folder.join(format!("{name}.{start}.log"))).find(|path| !path.exists());
+            std::fs::rename(&log, earlier.context("all numbers are used up")?)?;
+        }
         let file = File::create(&log).with_context(|| format!("failed to create `{}`", log.display()))?;
         Self::spawn(name, command, log, Stdio::null(), file)
     }

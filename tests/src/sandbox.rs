@@ -42,9 +42,17 @@ impl Sandbox {
     /// # Errors
     /// When they do not start.
     pub async fn up() -> Result<Self> {
+        Self::up_with_shards(2).await
+    }
+
+    /// The same, with so many shards on the stream that readings arrive on.
+    ///
+    /// # Errors
+    /// When they do not start.
+    pub async fn up_with_shards(shards: u32) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let mut command = programs::command("speedtrap-local")?;
-        command.args(["up", "--json", "--dir"]).arg(folder.path());
+        command.args(["up", "--json", "--shards", &shards.to_string(), "--dir"]).arg(folder.path());
         let endpoints = folder.path().join("endpoints.json");
         Self::start(command, folder, &endpoints, None).await
     }

@@ -191,7 +191,7 @@ async fn a_node_shows_itself_and_ends_in_good_order() -> Result<()> {
     published?;
     stopped?;
     for table in LEASE_TABLES {
-        let leases = items(&sandbox.clients, table).await?;
+        let leases = items(&sandbox.clients.dynamodb, table).await?;
         ensure!(!leases.is_empty(), "{table} has no lease");
         let owned: Vec<_> = leases.iter().filter(|lease| lease.contains_key("leaseOwner")).collect();
         ensure!(owned.is_empty(), "leases in {table} are still owned: {owned:?}");

@@ -1,0 +1,217 @@
+//! Several nodes over one local cloud, and what they may be put through.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use tokio::process::Command;
+use tokio::time::Instant;
+
+use crate::commands;
+use crate::deadline::eventually;
+use crate::leases::{APPLICATIONS, leases, shared_fairly, workers};
+use crate::node::{Node, Starting, Status};
+use crate::programs;
+use crate::sandbox::Sandbox;
+
+/// Settings that one node has more than another.
+pub type Settings<'a> = Box<dyn Fn(&str, &mut Command) -> Result<()> + 'a>;
+
+/// The nodes of one cluster, by name. Nodes end with it.
+pub struct Cluster<'a> {
+    sandbox: &'a Sandbox,
+    settings: Settings<'a>,
+    pub nodes: BTreeMap<String, Node>,
+}
+
+/// What all nodes counted.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    pub enriched: u64,
+    pub notified: u64,
+    pub duplicates: u64,
+    pub possible_repeats: u64,
+}
+
+impl<'a> Cluster<'a> {
+    /// A cluster without nodes.
+    #[must_use]
+    pub fn of(sandbox: &'a Sandbox) -> Self {
+        Self::with_settings(sandbox, Box::new(|_, _| Ok(())))
+    }
+
+    /// The same, whose nodes get settings by their names.
+    #[must_use]
+    pub fn with_settings(sandbox: &'a Sandbox, settings: Settings<'a>) -> Self {
+        Self { sandbox, settings, nodes: BTreeMap::new() }
+    }
+
+    /// Starts nodes side by side and waits until each is ready. Call this from the test's own thread.
+    ///
+    /// # Errors
+    /// When one does not become ready.
+    pub async fn start(&mut self, names: &[&str]) -> Result<()> {
+        let starting: Vec<Starting> = names.iter().map(|name| self.launch(name)).collect::<Result<_>>()?;
+        for (name, starting) in names.iter().zip(starting) {
+            self.nodes.insert((*name).to_owned(), starting.ready().await?);
+        }
+        Ok(())
+    }
+
+    /// Starts a node and waits for nothing.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn launch(&self, name: &str) -> Result<Starting> {
+        let mut set = Ok(());
+        let starting = Node::launch(&self.sandbox.endpoints, self.sandbox.folder(), name, |command| {
+            command.env("SPEEDTRAP_LOG__FORMAT", "human");
+            set = (self.settings)(name, command);
+        });
+        set?;
+        starting
+    }
+
+    /// A node by its name.
+    ///
+    /// # Errors
+    /// When it is not up.
+    pub fn node(&self, name: &str) -> Result<&Node> {
+        self.nodes.get(name).with_context(|| format!("{name} is not up"))
+    }
+
+    /// `<node>#<boot>` of the nodes that are up.
+    ///
+    /// # Errors
+    /// When one has not registered.
+    pub async fn workers(&self) -> Result<BTreeMap<String, String>> {
+        let registered = workers(&self.sandbox.clients).await?;
+        let worker = |name: &String| {
+            let worker = registered.get(name).with_context(|| format!("{name} is not in the node table"))?;
+            Ok((name.clone(), worker.clone()))
+        };
+        self.nodes.keys().map(worker).collect()
+    }
+
+    /// Waits until the nodes that are up share the leases of all applications fairly; says how long it took.
+    ///
+    /// # Errors
+    /// When they do not.
+    pub async fn fair(&self, limit: Duration) -> Result<Duration> {
+        let begun = Instant::now();
+        let look = || async {
+            let workers: BTreeSet<String> = self.workers().await?.into_values().collect();
+            for application in APPLICATIONS {
+                shared_fairly(application, &leases(&self.sandbox.clients, application).await?, &workers)?;
+            }
+            Ok(())
+        };
+        eventually("all leases are shared fairly", limit, look).await.with_context(|| self.logs())?;
+        Ok(begun.elapsed())
+    }
+
+    /// The shards of an application that a node owns.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub async fn shards_of(&self, name: &str, application: &str) -> Result<BTreeSet<String>> {
+        let rows = leases(&self.sandbox.clients, application).await?;
+        Ok(rows.into_iter().filter(|row| row.is_open() && row.node() == Some(name)).map(|row| row.shard).collect())
+    }
+
+    /// Ends a node as `kill -9` does.
+    ///
+    /// # Errors
+    /// When it is not up.
+    pub async fn kill(&mut self, name: &str) -> Result<()> {
+        let mut node = self.nodes.remove(name).with_context(|| format!("{name} is not up"))?;
+        node.process.check_running()?;
+        node.process.kill().await
+    }
+
+    /// Asks one node, over another's API, to give its leases away and end; says how it ended.
+    ///
+    /// # Errors
+    /// When the command fails or the node does not end.
+    pub async fn drain(&mut self, name: &str, asked: &str, limit: Duration) -> Result<ExitStatus> {
+        let mut command = programs::command("speedtrap")?;
+        command.args(["drain", name, "--node", &self.node(asked)?.url]);
+        let ended = commands::run(command).await?;
+        ensure!(ended.code == Some(0), "speedtrap drain failed: {ended:?}");
+        let mut node = self.nodes.remove(name).with_context(|| format!("{name} is not up"))?;
+        node.process.ended(limit).await
+    }
+
+    /// What each node says of itself.
+    ///
+    /// # Errors
+    /// When one does not answer.
+    pub async fn statuses(&self) -> Result<BTreeMap<String, Status>> {
+        let mut statuses = BTreeMap::new();
+        for (name, node) in &self.nodes {
+            statuses.insert(name.clone(), node.status().await?);
+        }
+        Ok(statuses)
+    }
+
+    /// What the nodes that are up counted.
+    ///
+    /// # Errors
+    /// When one does not answer.
+    pub async fn counts(&self) -> Result<Counts> {
+        let mut counts = Counts::default();
+        for status in self.statuses().await?.values() {
+            counts.enriched += status.all_ended("enrich");
+            counts.notified += status.ended("notify", "notified");
+            counts.duplicates += status.ended("notify", "duplicate");
+            counts.possible_repeats += status.possible_repeats();
+        }
+        Ok(counts)
+    }
+
+    /// Waits until no node has anything left to do.
+    ///
+    /// # Errors
+    /// When one still has when time is up.
+    pub async fn idle(&self, limit: Duration) -> Result<()> {
+        let look = || async {
+            for (name, status) in self.statuses().await? {
+                ensure!(status.is_idle(), "{name} has something left to do: {}", status.json());
+            }
+            Ok(())
+        };
+        eventually("all nodes are idle", limit, look).await.with_context(|| self.logs())
+    }
+
+    /// Ends all nodes in good order.
+    ///
+    /// # Errors
+    /// When one does not.
+    pub async fn stop(mut self) -> Result<()> {
+        // Asked together, since each waits for nobody else to take its leases.
+        for node in self.nodes.values() {
+            node.process.signal(libc::SIGTERM)?;
+        }
+        for (name, node) in &mut self.nodes {
+            let status = node.process.ended(Duration::from_secs(32)).await?;
+            ensure!(status.code() == Some(0), "{name} ended with {status}\n{}", node.process.log_tail());
+        }
+        Ok(())
+    }
+
+    /// The ends of all logs, for messages; copies whole logs to the folder that `SPEEDTRAP_TEST_LOGS` names.
+    #[must_use]
+    pub fn logs(&self) -> String {
+        if let Some(kept) = std::env::var_os("SPEEDTRAP_TEST_LOGS").map(PathBuf::from) {
+            let logs = std::fs::read_dir(self.sandbox.folder()).into_iter().flatten().flatten().map(|entry| entry.path());
+            for log in logs.filter(|path| path.extension().is_some_and(|extension| extension == "log")) {
+                // What cannot be kept is no reason to hide the failure itself.
+                let _kept = log.file_name().map(|name| std::fs::copy(&log, kept.join(name)));
+            }
+        }
+        let tail = |(name, node): (&String, &Node)| format!("--- {name}\n{}", node.process.log_tail());
+        self.nodes.iter().map(tail).collect::<Vec<_>>().join("\n")
+    }
+}
