@@ -117,7 +117,16 @@ impl Cloud {
     /// When the cloud refuses.
     pub async fn table(&self, keys: &[&str]) -> Result<String> {
         let name = unique("table");
-        let mut request = self.dynamodb.create_table().table_name(&name).billing_mode(BillingMode::PayPerRequest);
+        self.table_named(&name, keys).await?;
+        Ok(name)
+    }
+
+    /// The same, with a name of the caller's.
+    ///
+    /// # Errors
+    /// When the cloud refuses.
+    pub async fn table_named(&self, name: &str, keys: &[&str]) -> Result<()> {
+        let mut request = self.dynamodb.create_table().table_name(name).billing_mode(BillingMode::PayPerRequest);
         for (key, kind) in keys.iter().zip([KeyType::Hash, KeyType::Range]) {
             request = request
                 .key_schema(KeySchemaElement::builder().attribute_name(*key).key_type(kind).build()?)
@@ -127,7 +136,7 @@ impl Cloud {
         }
         let stream = StreamSpecification::builder().stream_enabled(true).stream_view_type(StreamViewType::NewImage).build()?;
         request.stream_specification(stream).send().await?;
-        Ok(name)
+        Ok(())
     }
 
     /// All items of a table.

@@ -13,15 +13,15 @@ use speedtrap_actors::adapters::{
     FirehoseArchive, KinesisSource, KinesisViolationStream, RedshiftDriverDirectory, SnsAlertSender, WarehouseOptions,
     violation_item, warehouse_pool,
 };
-use speedtrap_actors::domain::{PhoneNumber, PlateKey, ShardId};
+use speedtrap_actors::domain::{PhoneNumber, PlateKey};
 use speedtrap_actors::flow::{Backoff, RetryBudget};
 use speedtrap_actors::ports::{
-    AlertSender, Archive, Checkpoint, DriverDirectory, FailureKind, LeaseError, LeaseTable, NewLease, OutRecord, SendError,
-    ShardSource, StartAt, ViolationStore,
+    AlertSender, Archive, DriverDirectory, FailureKind, LeaseError, LeaseTable, OutRecord, SendError, ShardSource, StartAt,
+    ViolationStore,
 };
 use speedtrap_actors::testing::contracts::{
     alert_ledger_contract, alert_sender_contract, archive_contract, dead_letters_contract, driver_directory_contract,
-    lease_table_contract, shard_source_contract, violation_store_contract, violation_stream_contract,
+    shard_source_contract, violation_store_contract, violation_stream_contract,
 };
 use speedtrap_actors::testing::sample_event;
 use speedtrap_tests::ports_cloud::{Cloud, LIMITS, unique};
@@ -76,48 +76,6 @@ async fn a_dynamodb_stream_keeps_the_contract() -> Result<()> {
         format!("{name} {} {}", change["newImage"]["eventId"], change["newImage"]["speed"])
     })
     .await;
-    Ok(())
-}
-
-#[tokio::test]
-async fn leases_keep_the_contract() -> Result<()> {
-    let cloud = Cloud::from_runner()?;
-    let table = unique("leases");
-    lease_table_contract(Arc::new(DynamoLeaseTable::new(&cloud.dynamodb, &table, LIMITS))).await;
-    Ok(())
-}
-
-#[tokio::test]
-async fn lease_writes_keep_attributes_of_other_workers_and_stop_at_kcl_3() -> Result<()> {
-    let cloud = Cloud::from_runner()?;
-    let name = unique("leases");
-    let leases = DynamoLeaseTable::new(&cloud.dynamodb, &name, LIMITS);
-    leases.ensure().await?;
-    let new =
-        NewLease { shard: ShardId::new("shard"), checkpoint: Checkpoint::TrimHorizon, parents: Vec::new(), hash_range: None };
-    leases.create(&new).await?;
-    let set = async |expression: &str| {
-        let request = cloud.dynamodb.update_item().table_name(&name).key("leaseKey", text("shard")).update_expression(expression);
-        request.expression_attribute_values(":v", text("theirs")).send().await
-    };
-    set("SET pendingCheckpoint = :v, somethingNew = :v").await?;
-    let mine = leases.take(&leases.list().await?[0], "node-1").await?;
-    let row = cloud.items(&name).await?.remove(0);
-    assert_eq!(row["ownerSwitchesSinceCheckpoint"], AttributeValue::N("1".to_owned()));
-    let mine = leases.checkpoint(&mine, &Checkpoint::ShardEnd).await?;
-    let row = cloud.items(&name).await?.remove(0);
-    assert_eq!(row["somethingNew"], text("theirs"));
-    assert_eq!(row["checkpoint"], text("SHARD_END"));
-    assert_eq!(row["checkpointSubSequenceNumber"], AttributeValue::N("0".to_owned()));
-    assert_eq!(row["ownerSwitchesSinceCheckpoint"], AttributeValue::N("0".to_owned()));
-    assert!(!row.contains_key("pendingCheckpoint"), "a checkpoint ends a pending one");
-
-    set("SET checkpointOwner = :v").await?;
-    let before = cloud.items(&name).await?;
-    assert!(matches!(leases.renew(&mine).await, Err(LeaseError::Unusable(_))));
-    assert!(matches!(leases.list().await, Err(LeaseError::Unusable(_))));
-    assert!(matches!(leases.ensure().await, Err(LeaseError::Unusable(_))));
-    assert_eq!(cloud.items(&name).await?, before, "nothing was written");
     Ok(())
 }
 

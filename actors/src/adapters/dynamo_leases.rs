@@ -12,12 +12,16 @@ use aws_sdk_dynamodb::types::{
 use tokio::time::Instant;
 
 use super::failure::{CallLimits, Caller, Failed, without_sdk_retries};
-use super::lease_rows::{LEASE_KEY, Row, checkpoint_values, lease as lease_of, new_row, refuse_v3};
+use super::lease_rows::{LEASE_KEY, Row, checkpoint_values, lease as lease_of, new_row, refuse_foreign};
 use crate::domain::ShardId;
-use crate::ports::{Checkpoint, FailureKind, Lease, LeaseError, LeaseTable, NewLease, RemoteFailure};
+use crate::ports::{Checkpoint, FailureKind, Lease, LeaseError, LeaseTable, LeaseWrite, NewLease, Refusal, RemoteFailure};
 
 /// Made by KCL 3.x in tables that it uses or is about to use.
 const V3_INDEX: &str = "LeaseOwnerToLeaseKeyIndex";
+/// Added to the lease table's name.
+const V3_SIDE_TABLES: [&str; 2] = ["-CoordinatorState", "-WorkerMetricStats"];
+/// The row shows no hand-over of KCL 3.x.
+const NOT_V3: &str = "attribute_not_exists(checkpointOwner)";
 /// DynamoDB makes a small table in a few seconds; a minute means that something is wrong.
 const MOST_CREATION: Duration = Duration::from_secs(60);
 const CREATION_POLL: Duration = Duration::from_millis(250);
@@ -27,16 +31,6 @@ pub struct DynamoLeaseTable {
     client: Client,
     table: String,
     caller: Caller,
-}
-
-/// What a write does to a row besides the counter.
-#[derive(Clone, Copy)]
-enum Change<'a> {
-    Take(&'a str),
-    Renew,
-    Checkpoint(&'a Checkpoint),
-    Release,
-    Assign(&'a str),
 }
 
 impl DynamoLeaseTable {
@@ -94,17 +88,14 @@ impl DynamoLeaseTable {
         Ok(answer.item)
     }
 
-    fn update(&self, lease: &Lease, change: Change<'_>) -> UpdateItemFluentBuilder {
+    fn update(&self, lease: &Lease, write: &LeaseWrite) -> UpdateItemFluentBuilder {
         let mut set = "SET leaseCounter = :next".to_owned();
         let mut rest = "";
-        let mut condition = "leaseCounter = :counter AND attribute_not_exists(checkpointOwner)".to_owned();
+        let mut condition = format!("leaseCounter = :counter AND {NOT_V3}");
         let mut request = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key(LEASE_KEY, AttributeValue::S(lease.shard.as_str().to_owned()))
-            .expression_attribute_values(":counter", AttributeValue::N(lease.counter.to_string()))
-            .expression_attribute_values(":next", AttributeValue::N((lease.counter + 1).to_string()))
+            .update_item(&lease.shard)
+            .expression_attribute_values(":counter", number(lease.counter))
+            .expression_attribute_values(":next", number(lease.counter + 1))
             .return_values(ReturnValue::AllNew);
         match &lease.owner {
             Some(owner) => {
@@ -113,17 +104,17 @@ impl DynamoLeaseTable {
             }
             None => condition.push_str(" AND attribute_not_exists(leaseOwner)"),
         }
-        match change {
-            Change::Take(owner) | Change::Assign(owner) => {
+        match write {
+            LeaseWrite::Take(owner) | LeaseWrite::Assign(owner) => {
                 set.push_str(", leaseOwner = :new");
-                request = request.expression_attribute_values(":new", AttributeValue::S(owner.to_owned()));
-                if lease.owner.as_deref() != Some(owner) {
+                request = request.expression_attribute_values(":new", AttributeValue::S(owner.clone()));
+                if write.switches_owner(lease) {
                     rest = " ADD ownerSwitchesSinceCheckpoint :one";
-                    request = request.expression_attribute_values(":one", AttributeValue::N("1".to_owned()));
+                    request = request.expression_attribute_values(":one", number(1));
                 }
             }
-            Change::Renew => {}
-            Change::Checkpoint(checkpoint) => {
+            LeaseWrite::Renew => {}
+            LeaseWrite::Checkpoint(checkpoint) => {
                 let (checkpoint, sub) = checkpoint_values(checkpoint);
                 set.push_str(
                     ", #checkpoint = :checkpoint, checkpointSubSequenceNumber = :sub, ownerSwitchesSinceCheckpoint = :zero",
@@ -133,34 +124,34 @@ impl DynamoLeaseTable {
                     .expression_attribute_names("#checkpoint", "checkpoint")
                     .expression_attribute_values(":checkpoint", checkpoint)
                     .expression_attribute_values(":sub", sub)
-                    .expression_attribute_values(":zero", AttributeValue::N("0".to_owned()));
+                    .expression_attribute_values(":zero", number(0));
             }
-            Change::Release => rest = " REMOVE leaseOwner",
+            LeaseWrite::Release => rest = " REMOVE leaseOwner",
         }
         request.update_expression(set + rest).condition_expression(condition)
     }
 
+    fn update_item(&self, shard: &ShardId) -> UpdateItemFluentBuilder {
+        let key = AttributeValue::S(shard.as_str().to_owned());
+        self.client.update_item().table_name(&self.table).key(LEASE_KEY, key)
+    }
+
     /// Compare-and-set on the counter. A refused write may be the repeat of one that took effect while its answer got lost, so
     /// the row is read again before the lease counts as lost.
-    async fn write(&self, lease: &Lease, change: Change<'_>) -> Result<Lease, LeaseError> {
-        let mut as_read = lease.clone();
+    async fn write(&self, held: &Lease, write: &LeaseWrite) -> Result<Lease, LeaseError> {
+        let mut tried = held.clone();
         loop {
-            let answer = self.caller.retried("dynamodb UpdateItem", || self.update(&as_read, change).send()).await;
+            let answer = self.caller.retried("dynamodb UpdateItem", || self.update(&tried, write).send()).await;
             let row = match answer {
                 Ok(answer) => answer.attributes,
                 Err(failed) if refused_by_condition(&failed) => {
-                    let now = self.row(&lease.shard).await?.map(|row| lease_of(&row)).transpose()?.flatten();
-                    let now = now.ok_or_else(|| LeaseError::Lost(lease.shard.clone()))?;
-                    if was_ours(&as_read, change, &now) {
-                        return Ok(now);
+                    let now = self.get(&held.shard).await?.ok_or_else(|| LeaseError::Lost(held.shard.clone()))?;
+                    match write.refusal(held, &tried, &now) {
+                        Refusal::TookEffect => return Ok(now),
+                        Refusal::OneBehind => tried = now,
+                        Refusal::Lost => return Err(LeaseError::Lost(held.shard.clone())),
                     }
-                    // An earlier renewal took effect with its answer lost: the lease is still ours, one count ahead.
-                    let renewed_unseen = now.owner.is_some() && now.owner == lease.owner && now.counter == lease.counter + 1;
-                    if as_read.counter == lease.counter && renewed_unseen && !matches!(change, Change::Take(_)) {
-                        as_read = now;
-                        continue;
-                    }
-                    return Err(LeaseError::Lost(lease.shard.clone()));
+                    continue;
                 }
                 Err(failed) => return Err(failed.failure.into()),
             };
@@ -169,20 +160,47 @@ impl DynamoLeaseTable {
                 kind: FailureKind::ServerError,
                 detail: format!("`{}`: no row in the answer", self.table),
             })?;
-            return lease_of(&row)?.ok_or_else(|| LeaseError::Unusable(format!("row `{}` has no leaseCounter", lease.shard)));
+            return lease_of(&row)?.ok_or_else(|| LeaseError::Unusable(format!("row `{}` has no leaseCounter", held.shard)));
         }
+    }
+
+    /// Writes what a shard is, which is the same whoever writes it, so no counter guards it.
+    async fn note(&self, shard: &ShardId, request: UpdateItemFluentBuilder) -> Result<(), LeaseError> {
+        match self.caller.retried("dynamodb UpdateItem", || request.clone().send()).await {
+            Ok(_) => Ok(()),
+            // The row is absent, has it already, or is one of KCL 3.x, which reading it tells.
+            Err(failed) if refused_by_condition(&failed) => match self.get(shard).await? {
+                Some(_) => Ok(()),
+                None => Err(LeaseError::Lost(shard.clone())),
+            },
+            Err(failed) => Err(failed.failure.into()),
+        }
+    }
+
+    /// Workers of KCL 3.0 to 3.4 keep two more tables for each application, even while they still follow the older rules.
+    async fn refuse_side_tables(&self) -> Result<(), LeaseError> {
+        for suffix in V3_SIDE_TABLES {
+            let name = format!("{}{suffix}", self.table);
+            let answer =
+                self.caller.retried("dynamodb DescribeTable", || self.client.describe_table().table_name(&name).send()).await;
+            match answer {
+                Ok(_) => {
+                    return Err(LeaseError::Unusable(format!(
+                        "`{}` is used by KCL 3.x, which made the table `{name}`",
+                        self.table
+                    )));
+                }
+                // Who may not look has not seen it. Its rows and its index tell as well once workers of KCL 3.x are at work.
+                Err(failed) if matches!(failed.code.as_str(), "ResourceNotFoundException" | "AccessDeniedException") => {}
+                Err(failed) => return Err(failed.failure.into()),
+            }
+        }
+        Ok(())
     }
 }
 
-/// Whether the row is what this change makes of the lease as it was read.
-fn was_ours(as_read: &Lease, change: Change<'_>, now: &Lease) -> bool {
-    let effect = match change {
-        Change::Take(owner) | Change::Assign(owner) => now.owner.as_deref() == Some(owner),
-        Change::Renew => now.owner.is_some() && now.owner == as_read.owner,
-        Change::Checkpoint(checkpoint) => now.owner.is_some() && now.owner == as_read.owner && now.checkpoint == *checkpoint,
-        Change::Release => now.owner.is_none(),
-    };
-    effect && now.counter == as_read.counter + 1
+fn number(value: u64) -> AttributeValue {
+    AttributeValue::N(value.to_string())
 }
 
 pub(super) fn refused_by_condition<E>(failed: &Failed<E>) -> bool {
@@ -192,6 +210,7 @@ pub(super) fn refused_by_condition<E>(failed: &Failed<E>) -> bool {
 #[async_trait]
 impl LeaseTable for DynamoLeaseTable {
     async fn ensure(&self) -> Result<(), LeaseError> {
+        self.refuse_side_tables().await?;
         let started = Instant::now();
         loop {
             match self.describe().await? {
@@ -259,7 +278,7 @@ impl LeaseTable for DynamoLeaseTable {
             Ok(_) => Ok(true),
             Err(failed) if refused_by_condition(&failed) => {
                 if let Some(row) = self.row(&lease.shard).await? {
-                    refuse_v3(&row)?;
+                    refuse_foreign(&row)?;
                 }
                 Ok(false)
             }
@@ -268,51 +287,54 @@ impl LeaseTable for DynamoLeaseTable {
     }
 
     async fn take(&self, lease: &Lease, owner: &str) -> Result<Lease, LeaseError> {
-        self.write(lease, Change::Take(owner)).await
+        self.write(lease, &LeaseWrite::Take(owner.to_owned())).await
     }
 
     async fn renew(&self, lease: &Lease) -> Result<Lease, LeaseError> {
-        self.write(lease, Change::Renew).await
+        self.write(lease, &LeaseWrite::Renew).await
     }
 
     async fn checkpoint(&self, lease: &Lease, checkpoint: &Checkpoint) -> Result<Lease, LeaseError> {
-        self.write(lease, Change::Checkpoint(checkpoint)).await
+        self.write(lease, &LeaseWrite::Checkpoint(checkpoint.clone())).await
     }
 
     async fn release(&self, lease: &Lease) -> Result<(), LeaseError> {
-        self.write(lease, Change::Release).await.map(|_| ())
+        self.write(lease, &LeaseWrite::Release).await.map(|_| ())
     }
 
     async fn assign(&self, lease: &Lease, to: &str) -> Result<Lease, LeaseError> {
-        self.write(lease, Change::Assign(to)).await
+        self.write(lease, &LeaseWrite::Assign(to.to_owned())).await
     }
 
     async fn note_children(&self, shard: &ShardId, children: &[ShardId]) -> Result<(), LeaseError> {
-        let key = AttributeValue::S(shard.as_str().to_owned());
-        let children = AttributeValue::Ss(children.iter().map(|id| id.as_str().to_owned()).collect());
-        let answer = self
-            .caller
-            .retried("dynamodb UpdateItem", || {
-                self.client
-                    .update_item()
-                    .table_name(&self.table)
-                    .key(LEASE_KEY, key.clone())
-                    .update_expression("SET childShardIds = :children")
-                    .condition_expression("attribute_exists(leaseKey)")
-                    .expression_attribute_values(":children", children.clone())
-                    .send()
-            })
-            .await;
-        match answer {
-            Ok(_) => Ok(()),
-            Err(failed) if refused_by_condition(&failed) => Err(LeaseError::Lost(shard.clone())),
-            Err(failed) => Err(failed.failure.into()),
+        if children.is_empty() {
+            // An empty set cannot be stored.
+            return Ok(());
         }
+        let children = AttributeValue::Ss(children.iter().map(|id| id.as_str().to_owned()).collect());
+        let request = self
+            .update_item(shard)
+            .update_expression("SET childShardIds = :children")
+            .condition_expression(format!("attribute_exists(leaseKey) AND {NOT_V3}"))
+            .expression_attribute_values(":children", children);
+        self.note(shard, request).await
+    }
+
+    async fn note_hash_range(&self, shard: &ShardId, (start, end): &(String, String)) -> Result<(), LeaseError> {
+        let lacking = "(attribute_not_exists(startingHashKey) OR attribute_not_exists(endingHashKey))";
+        let request = self
+            .update_item(shard)
+            .update_expression("SET startingHashKey = :start, endingHashKey = :end")
+            .condition_expression(format!("attribute_exists(leaseKey) AND {NOT_V3} AND {lacking}"))
+            .expression_attribute_values(":start", AttributeValue::S(start.clone()))
+            .expression_attribute_values(":end", AttributeValue::S(end.clone()));
+        self.note(shard, request).await
     }
 
     async fn delete(&self, lease: &Lease) -> Result<(), LeaseError> {
         let key = AttributeValue::S(lease.shard.as_str().to_owned());
-        let counter = AttributeValue::N(lease.counter.to_string());
+        let counter = number(lease.counter);
+        let condition = format!("attribute_not_exists(leaseKey) OR (leaseCounter = :counter AND {NOT_V3})");
         let answer = self
             .caller
             .retried("dynamodb DeleteItem", || {
@@ -320,14 +342,18 @@ impl LeaseTable for DynamoLeaseTable {
                     .delete_item()
                     .table_name(&self.table)
                     .key(LEASE_KEY, key.clone())
-                    .condition_expression("attribute_not_exists(leaseKey) OR leaseCounter = :counter")
+                    .condition_expression(condition.clone())
                     .expression_attribute_values(":counter", counter.clone())
                     .send()
             })
             .await;
         match answer {
             Ok(_) => Ok(()),
-            Err(failed) if refused_by_condition(&failed) => Err(LeaseError::Lost(lease.shard.clone())),
+            Err(failed) if refused_by_condition(&failed) => {
+                // Reading it tells a row of KCL 3.x.
+                self.get(&lease.shard).await?;
+                Err(LeaseError::Lost(lease.shard.clone()))
+            }
             Err(failed) => Err(failed.failure.into()),
         }
     }

@@ -20,7 +20,7 @@ const SUB_SEQUENCE: &str = "checkpointSubSequenceNumber";
 /// # Errors
 /// [`LeaseError::Unusable`] when the row shows that workers of KCL 3.x use the table, or holds what no KCL writes.
 pub(super) fn lease(row: &Row) -> Result<Option<Lease>, LeaseError> {
-    refuse_v3(row)?;
+    refuse_foreign(row)?;
     let (Some(key), Some(counter)) = (text(row, LEASE_KEY), number(row, LEASE_COUNTER)) else { return Ok(None) };
     let counter = counter.parse().map_err(|_| LeaseError::Unusable(format!("row `{key}` has leaseCounter `{counter}`")))?;
     Ok(Some(Lease {
@@ -35,8 +35,15 @@ pub(super) fn lease(row: &Row) -> Result<Option<Lease>, LeaseError> {
 }
 
 /// Workers of KCL 3.x hand leases over by `checkpointOwner`, and from 3.5 keep rows of other kinds in the same table. Their
-/// rules of ownership differ, so whoever follows the older ones must not write there.
-pub(super) fn refuse_v3(row: &Row) -> Result<(), LeaseError> {
+/// rules of ownership differ, so whoever follows the older ones must not write there. Nor may who reads one stream where leases
+/// of several streams stand side by side: the others' would look like leases of shards that are gone.
+pub(super) fn refuse_foreign(row: &Row) -> Result<(), LeaseError> {
+    if text(row, LEASE_KEY) == Some("Migration3.0") {
+        return Err(LeaseError::Unusable("it holds the row `Migration3.0` of KCL 3.x".to_owned()));
+    }
+    if let Some(stream) = text(row, "streamName") {
+        return Err(LeaseError::Unusable(format!("it holds leases of several streams (streamName `{stream}`)")));
+    }
     if let Some(owner) = text(row, "checkpointOwner") {
         return Err(LeaseError::Unusable(format!("a hand-over of KCL 3.x is going on (checkpointOwner `{owner}`)")));
     }
@@ -70,14 +77,8 @@ pub(super) fn new_row(lease: &NewLease) -> Row {
 
 /// `checkpoint` and `checkpointSubSequenceNumber`; sentinels have the sub-sequence number 0.
 pub(super) fn checkpoint_values(checkpoint: &Checkpoint) -> (AttributeValue, AttributeValue) {
-    let (text, sub) = match checkpoint {
-        Checkpoint::TrimHorizon => ("TRIM_HORIZON", 0),
-        Checkpoint::Latest => ("LATEST", 0),
-        Checkpoint::AtTimestamp => ("AT_TIMESTAMP", 0),
-        Checkpoint::At(position) => (position.sequence.as_str(), position.sub),
-        Checkpoint::ShardEnd => ("SHARD_END", 0),
-    };
-    (AttributeValue::S(text.to_owned()), AttributeValue::N(sub.to_string()))
+    let sub = if let Checkpoint::At(position) = checkpoint { position.sub } else { 0 };
+    (AttributeValue::S(checkpoint.to_string()), AttributeValue::N(sub.to_string()))
 }
 
 fn checkpoint(row: &Row, key: &str) -> Result<Checkpoint, LeaseError> {
@@ -113,50 +114,37 @@ fn number<'a>(row: &'a Row, name: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{golden_kcl_1_12, golden_kcl_2_5, golden_writes, item_json, lease_json};
 
     fn row(changes: &[(&str, AttributeValue)]) -> Row {
-        let new = NewLease {
-            shard: ShardId::new("shardId-000000000001"),
-            checkpoint: Checkpoint::TrimHorizon,
-            parents: vec![ShardId::new("shardId-000000000000")],
-            hash_range: Some(("0".to_owned(), "9".to_owned())),
-        };
-        let mut row = new_row(&new);
+        let mut row = golden_kcl_1_12().remove(1).row;
         row.extend(changes.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
         row
     }
 
     #[test]
-    fn a_new_row_has_the_attributes_of_kcl_and_reads_back() {
-        let row = row(&[]);
-        let mut names: Vec<_> = row.keys().map(String::as_str).collect();
-        names.sort_unstable();
-        assert_eq!(
-            names,
-            [
-                "checkpoint",
-                "checkpointSubSequenceNumber",
-                "endingHashKey",
-                "leaseCounter",
-                "leaseKey",
-                "ownerSwitchesSinceCheckpoint",
-                "parentShardId",
-                "startingHashKey"
-            ]
-        );
-        let lease = lease(&row).expect("a row KCL writes").expect("a lease");
-        assert_eq!((lease.owner, lease.counter, lease.checkpoint), (None, 0, Checkpoint::TrimHorizon));
-        assert_eq!(lease.parents, [ShardId::new("shardId-000000000000")]);
+    fn rows_of_kcl_1_12_and_2_5_are_read_exactly() {
+        let (one, two) = (golden_kcl_1_12(), golden_kcl_2_5());
+        assert!(one.len() >= 7 && two.len() >= 6);
+        for golden in one.into_iter().chain(two) {
+            let lease = lease(&golden.row).expect("a row KCL writes").expect("a lease");
+            assert_eq!(lease_json(&lease), golden.lease);
+            let (checkpoint, sub) = checkpoint_values(&lease.checkpoint);
+            assert_eq!((&golden.row[CHECKPOINT], &golden.row[SUB_SEQUENCE]), (&checkpoint, &sub), "written as it was read");
+        }
     }
 
     #[test]
-    fn checkpoints_keep_digits_and_sub_sequence() {
-        let digits = "49600000000000000000000000000000000000000000000000000007";
-        let sub = AttributeValue::N("3".to_owned());
-        let row = row(&[(CHECKPOINT, AttributeValue::S(digits.to_owned())), (SUB_SEQUENCE, sub)]);
-        let at = Checkpoint::At(Position { sequence: SequenceNumber::parse(digits).expect("digits"), sub: 3 });
-        assert_eq!(lease(&row).expect("a row KCL writes").expect("a lease").checkpoint, at);
-        assert_eq!(checkpoint_values(&at).0, row[CHECKPOINT]);
+    fn a_new_row_has_the_attributes_of_kcl() {
+        let new = NewLease {
+            shard: ShardId::new("shardId-000000000009"),
+            checkpoint: Checkpoint::TrimHorizon,
+            parents: ["shardId-000000000003", "shardId-000000000004"].map(ShardId::new).to_vec(),
+            hash_range: None,
+        };
+        assert_eq!(item_json(&new_row(&new)), golden_writes()[0].row);
+        let hash_range = Some(("0".to_owned(), u128::MAX.to_string()));
+        assert_eq!(item_json(&new_row(&NewLease { hash_range, ..new })), golden_writes()[1].row);
     }
 
     #[test]
@@ -165,6 +153,8 @@ mod tests {
         assert!(matches!(lease(&row(&[("checkpointOwner", text("w"))])), Err(LeaseError::Unusable(_))));
         assert!(matches!(lease(&row(&[("entityType", text("LEADER"))])), Err(LeaseError::Unusable(_))));
         assert!(matches!(lease(&row(&[("entityType", text("LEASE"))])), Ok(Some(_))));
+        assert!(matches!(lease(&row(&[(LEASE_KEY, text("Migration3.0"))])), Err(LeaseError::Unusable(_))));
+        assert!(matches!(lease(&row(&[("streamName", text("1:stream:2"))])), Err(LeaseError::Unusable(_))));
         assert!(matches!(lease(&row(&[(CHECKPOINT, text("garbage"))])), Err(LeaseError::Unusable(_))));
         assert_eq!(lease(&Row::from([(LEASE_KEY.to_owned(), text("x"))])), Ok(None));
     }

@@ -1,5 +1,7 @@
 //! The lease table of one consumer application, in the row format of the Kinesis Client Library (1.x and 2.x).
 
+use std::fmt;
+
 use async_trait::async_trait;
 
 use super::RemoteFailure;
@@ -13,7 +15,7 @@ pub trait LeaseTable: Send + Sync {
     /// Makes the table if it is absent and waits until it can be used.
     ///
     /// # Errors
-    /// When the table cannot be made or described.
+    /// [`LeaseError::Unusable`] when it is not ours to write; else when it cannot be made or described.
     async fn ensure(&self) -> Result<(), LeaseError>;
 
     /// All lease rows, over all pages. Rows that are no leases are left out.
@@ -67,8 +69,15 @@ pub trait LeaseTable: Send + Sync {
     /// Notes which shards follow a closed one. Not fenced, as in KCL: whoever writes it writes the same.
     ///
     /// # Errors
-    /// When the table cannot be written.
+    /// [`LeaseError::Lost`] when there is no such row.
     async fn note_children(&self, shard: &ShardId, children: &[ShardId]) -> Result<(), LeaseError>;
+
+    /// Notes the hash keys of a shard in a row that lacks them, as rows of older workers do. Not fenced, as in KCL: a shard's
+    /// hash keys never change. A row that has them already is left alone.
+    ///
+    /// # Errors
+    /// [`LeaseError::Lost`] when there is no such row.
+    async fn note_hash_range(&self, shard: &ShardId, range: &(String, String)) -> Result<(), LeaseError>;
 
     /// Removes the row of a shard that is done, if nobody wrote it since it was read. An absent row is fine.
     ///
@@ -78,7 +87,7 @@ pub trait LeaseTable: Send + Sync {
 }
 
 /// A lease row as it was read or written last.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Lease {
     /// `leaseKey`.
     pub shard: ShardId,
@@ -110,7 +119,7 @@ pub struct NewLease {
 }
 
 /// How far a shard is done.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Checkpoint {
     /// `TRIM_HORIZON`: nothing is done yet, start at the oldest record.
     TrimHorizon,
@@ -122,6 +131,19 @@ pub enum Checkpoint {
     At(Position),
     /// `SHARD_END`: the shard is closed and done.
     ShardEnd,
+}
+
+impl fmt::Display for Checkpoint {
+    /// As it stands in the row.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TrimHorizon => f.write_str("TRIM_HORIZON"),
+            Self::Latest => f.write_str("LATEST"),
+            Self::AtTimestamp => f.write_str("AT_TIMESTAMP"),
+            Self::At(position) => position.sequence.fmt(f),
+            Self::ShardEnd => f.write_str("SHARD_END"),
+        }
+    }
 }
 
 /// Why a lease operation failed.

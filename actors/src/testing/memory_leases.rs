@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::Outage;
 use crate::domain::ShardId;
-use crate::ports::{Checkpoint, Lease, LeaseError, LeaseTable, NewLease};
+use crate::ports::{Checkpoint, Lease, LeaseError, LeaseTable, LeaseWrite, NewLease, Refusal};
 
 /// The fake [`LeaseTable`]. Clones share the rows.
 #[derive(Clone, Default)]
@@ -64,16 +64,25 @@ impl MemoryLeaseTable {
 }
 
 impl Rows {
-    /// Compare-and-set on the counter. A row one write ahead with our owner is our own write whose answer was lost.
-    fn write(&mut self, lease: &Lease, change: impl FnOnce(&mut Lease)) -> Result<Lease, LeaseError> {
-        let row = self.leases.get_mut(&lease.shard).ok_or_else(|| LeaseError::Lost(lease.shard.clone()))?;
-        let own_lost_reply = row.counter == lease.counter + 1 && row.owner == lease.owner;
-        if row.counter != lease.counter && !own_lost_reply {
-            return Err(LeaseError::Lost(lease.shard.clone()));
+    /// Does a write as the adapter does it: compare-and-set, and a second look at a row that refused it.
+    fn write(&mut self, held: &Lease, write: &LeaseWrite) -> Result<Lease, LeaseError> {
+        let lost = || LeaseError::Lost(held.shard.clone());
+        let row = self.leases.get_mut(&held.shard).ok_or_else(lost)?;
+        let mut tried = held.clone();
+        loop {
+            if let Some(written) = write.apply(&tried, row) {
+                row.clone_from(&written);
+                if let LeaseWrite::Checkpoint(checkpoint) = write {
+                    self.checkpoints.push((held.shard.clone(), checkpoint.clone()));
+                }
+                return Ok(written);
+            }
+            match write.refusal(held, &tried, row) {
+                Refusal::TookEffect => return Ok(row.clone()),
+                Refusal::OneBehind => tried.clone_from(row),
+                Refusal::Lost => return Err(lost()),
+            }
         }
-        change(row);
-        row.counter += 1;
-        Ok(row.clone())
     }
 }
 
@@ -112,53 +121,37 @@ impl LeaseTable for MemoryLeaseTable {
     }
 
     async fn take(&self, lease: &Lease, owner: &str) -> Result<Lease, LeaseError> {
-        self.call(|rows| {
-            let row = rows.leases.get_mut(&lease.shard).ok_or_else(|| LeaseError::Lost(lease.shard.clone()))?;
-            let as_read = row.counter == lease.counter && row.owner == lease.owner;
-            let own_lost_reply = row.counter == lease.counter + 1 && row.owner.as_deref() == Some(owner);
-            if as_read {
-                row.owner = Some(owner.to_owned());
-                row.counter += 1;
-            } else if !own_lost_reply {
-                return Err(LeaseError::Lost(lease.shard.clone()));
-            }
-            Ok(row.clone())
-        })
-        .await
+        self.call(|rows| rows.write(lease, &LeaseWrite::Take(owner.to_owned()))).await
     }
 
     async fn renew(&self, lease: &Lease) -> Result<Lease, LeaseError> {
-        self.call(|rows| rows.write(lease, |_| ())).await
+        self.call(|rows| rows.write(lease, &LeaseWrite::Renew)).await
     }
 
     async fn checkpoint(&self, lease: &Lease, checkpoint: &Checkpoint) -> Result<Lease, LeaseError> {
-        self.call(|rows| {
-            let written = rows.write(lease, |row| row.checkpoint = checkpoint.clone())?;
-            rows.checkpoints.push((lease.shard.clone(), checkpoint.clone()));
-            Ok(written)
-        })
-        .await
+        self.call(|rows| rows.write(lease, &LeaseWrite::Checkpoint(checkpoint.clone()))).await
     }
 
     async fn release(&self, lease: &Lease) -> Result<(), LeaseError> {
-        self.call(|rows| {
-            let released = |row: &Lease| row.owner.is_none() && row.counter == lease.counter + 1;
-            if rows.leases.get(&lease.shard).is_some_and(released) {
-                return Ok(());
-            }
-            rows.write(lease, |row| row.owner = None).map(|_| ())
-        })
-        .await
+        self.call(|rows| rows.write(lease, &LeaseWrite::Release).map(|_| ())).await
     }
 
     async fn assign(&self, lease: &Lease, to: &str) -> Result<Lease, LeaseError> {
-        self.take(lease, to).await
+        self.call(|rows| rows.write(lease, &LeaseWrite::Assign(to.to_owned()))).await
     }
 
     async fn note_children(&self, shard: &ShardId, children: &[ShardId]) -> Result<(), LeaseError> {
         self.call(|rows| {
             let row = rows.leases.get_mut(shard).ok_or_else(|| LeaseError::Lost(shard.clone()))?;
             row.children = children.to_vec();
+            Ok(())
+        })
+        .await
+    }
+
+    async fn note_hash_range(&self, shard: &ShardId, _: &(String, String)) -> Result<(), LeaseError> {
+        self.call(|rows| {
+            rows.leases.get_mut(shard).ok_or_else(|| LeaseError::Lost(shard.clone()))?.has_hash_range = true;
             Ok(())
         })
         .await

@@ -4,6 +4,7 @@
 //! for and can be told to fail by its [`Outage`].
 
 pub mod contracts;
+mod golden_leases;
 mod memory_alerts;
 mod memory_archive;
 mod memory_dead_letters;
@@ -17,6 +18,7 @@ mod recording_alerts;
 mod sample_events;
 mod scripted_shard;
 
+pub use golden_leases::{GoldenLease, GoldenWrite, golden_kcl_1_12, golden_kcl_2_5, golden_writes, item, item_json, lease_json};
 pub use memory_alerts::{MemoryAlertLedger, MemoryClaim, MemoryClaimState};
 pub use memory_archive::MemoryArchive;
 pub use memory_dead_letters::MemoryDeadLetters;
