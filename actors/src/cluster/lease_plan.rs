@@ -1,23 +1,21 @@
-//! Which leases to make and to take (pure): from the shards, the lease rows, and what this node has seen of them.
+//! What to do about the leases of one application (pure): from the shards, the lease rows, the nodes, and what this node has seen.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::fair_share::{Shares, name_of, rank};
+use super::sightings::Sightings;
+use super::{ClusterView, Presence};
 use crate::domain::ShardId;
+use crate::observe::{LeaseState, SeenLease};
 use crate::ports::{Checkpoint, Lease, NewLease, Shard, StartAt};
 
-/// When the counter of a lease was seen to move last, by one's own monotonic clock: the owner's clock is never trusted.
-#[derive(Debug, Default)]
-pub(super) struct Sightings(HashMap<ShardId, Sighting>);
-
-#[derive(Debug)]
-struct Sighting {
-    owner: Option<String>,
-    counter: u64,
-    since: Instant,
-}
+/// A finished shard's row stays for so long, as in KCL, so that whoever is slow still sees that it is done.
+const FINISHED_STAYS: Duration = Duration::from_secs(300);
+/// A lease that could be taken for so long is taken above one's target: whoever should take it does not.
+const LEFT_BEHIND: Duration = Duration::from_secs(2);
 
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,30 +24,10 @@ pub(super) enum Step {
     Create(NewLease),
     /// Take a lease and start its lane.
     Take(Lease),
-}
-
-impl Sightings {
-    /// Notes what a scan of the lease table showed.
-    pub(super) fn note(&mut self, leases: &[Lease], now: Instant) {
-        self.0.retain(|shard, _| leases.iter().any(|lease| lease.shard == *shard));
-        for lease in leases {
-            let seen = self.0.get(&lease.shard);
-            if seen.is_none_or(|seen| seen.counter != lease.counter || seen.owner != lease.owner) {
-                let sighting = Sighting { owner: lease.owner.clone(), counter: lease.counter, since: now };
-                self.0.insert(lease.shard.clone(), sighting);
-            }
-        }
-    }
-
-    /// How long until the first lease that somebody else holds could expire.
-    pub(super) fn next_expiry(&self, worker: &str, now: Instant, expires_after: Duration) -> Option<Duration> {
-        let foreign = self.0.values().filter(|seen| seen.owner.as_deref().is_some_and(|owner| owner != worker));
-        foreign.map(|seen| (seen.since + expires_after).saturating_duration_since(now)).filter(|left| !left.is_zero()).min()
-    }
-
-    fn is_expired(&self, shard: &ShardId, now: Instant, expires_after: Duration) -> bool {
-        self.0.get(shard).is_some_and(|seen| now - seen.since >= expires_after)
-    }
+    /// Ask this worker for one of its leases.
+    Ask(String),
+    /// Remove the row of a shard that is done, and its children under way.
+    Delete(Lease),
 }
 
 /// What a plan is made from.
@@ -57,64 +35,392 @@ pub(super) struct Situation<'a> {
     pub(super) shards: &'a [Shard],
     pub(super) leases: &'a [Lease],
     pub(super) sightings: &'a Sightings,
+    pub(super) view: &'a ClusterView,
+    /// The application's name and its kind of lane.
+    pub(super) application: &'a str,
+    pub(super) role: &'a str,
     /// `<node>#<boot>`.
     pub(super) worker: &'a str,
     /// Shards whose lane runs here.
-    pub(super) running: &'a HashSet<ShardId>,
+    pub(super) running: &'a BTreeSet<ShardId>,
+    /// Those among them that are being handed over, and to whom.
+    pub(super) leaving: &'a BTreeMap<ShardId, Option<String>>,
+    /// Shards that another node has promised.
+    pub(super) coming: &'a BTreeSet<ShardId>,
     pub(super) start: &'a StartAt,
     pub(super) now: Instant,
     pub(super) expires_after: Duration,
 }
 
-/// Plans the next steps. A row is made for every shard that has none. A lease is taken when nobody holds it, when its holder let
-/// it expire, or when this very boot holds it without running its lane; and only once every parent of its shard is done.
-pub(super) fn plan(situation: &Situation<'_>) -> Vec<Step> {
-    let leases: HashMap<&ShardId, &Lease> = situation.leases.iter().map(|lease| (&lease.shard, lease)).collect();
-    let mut steps = Vec::new();
-    for shard in situation.shards {
-        match leases.get(&shard.id) {
-            None => steps.push(Step::Create(new_lease(shard, situation))),
-            Some(lease) if is_takeable(lease, &leases, situation) => steps.push(Step::Take((*lease).clone())),
-            Some(_) => {}
-        }
-    }
-    steps
+/// Who a lease counts for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Holder<'a> {
+    Worker(&'a str),
+    Nobody,
 }
 
-fn new_lease(shard: &Shard, situation: &Situation<'_>) -> NewLease {
-    let is_child = shard.parents.iter().any(|parent| {
-        situation.shards.iter().any(|shard| shard.id == *parent) || situation.leases.iter().any(|lease| lease.shard == *parent)
-    });
-    let checkpoint = match situation.start {
-        StartAt::Latest if !is_child => Checkpoint::Latest,
-        StartAt::Timestamp(_) if !is_child => Checkpoint::AtTimestamp,
-        _ => Checkpoint::TrimHorizon,
-    };
-    NewLease { shard: shard.id.clone(), checkpoint, parents: shard.parents.clone(), hash_range: shard.hash_range.clone() }
+/// The situation, read once: who holds what, and what may be taken.
+pub(super) struct Survey<'a> {
+    situation: &'a Situation<'a>,
+    rows: HashMap<&'a ShardId, &'a Lease>,
+    /// Nodes and foreign workers that do this application's work.
+    shares: Shares<'a>,
+    n_active: usize,
 }
 
-fn is_takeable(lease: &Lease, leases: &HashMap<&ShardId, &Lease>, situation: &Situation<'_>) -> bool {
-    if lease.checkpoint == Checkpoint::ShardEnd || situation.running.contains(&lease.shard) {
-        return false;
-    }
-    let is_free = match &lease.owner {
-        None => true,
-        Some(owner) => {
-            owner == situation.worker || situation.sightings.is_expired(&lease.shard, situation.now, situation.expires_after)
+impl<'a> Survey<'a> {
+    pub(super) fn of(situation: &'a Situation<'a>) -> Self {
+        let rows = situation.leases.iter().map(|lease| (&lease.shard, lease)).collect();
+        let mut survey = Self { situation, rows, shares: Shares::default(), n_active: 0 };
+        let counts = &mut survey.shares.0;
+        counts.insert(situation.worker, 0);
+        let works = |node: &&super::ClusterNode| {
+            !node.draining
+                && !matches!(node.presence, Presence::Here | Presence::Dead)
+                && node.roles.iter().any(|role| role == situation.role)
+        };
+        counts.extend(situation.view.nodes.iter().filter(works).map(|node| (node.worker.as_str(), 0)));
+        for lease in situation.leases.iter().filter(|lease| lease.checkpoint != Checkpoint::ShardEnd) {
+            match survey.holder(lease) {
+                Holder::Worker(worker) => {
+                    survey.n_active += 1;
+                    let draining = situation.view.worker(worker).is_some_and(|node| node.draining);
+                    if !draining {
+                        *survey.shares.0.entry(worker).or_default() += 1;
+                    }
+                }
+                Holder::Nobody if survey.parents_done(lease) => survey.n_active += 1,
+                Holder::Nobody => {}
+            }
         }
-    };
-    // A parent without a row is either not made yet, and then still listed, or long done and cleaned up.
-    let parent_done = |parent: &ShardId| match leases.get(parent) {
-        Some(parent) => parent.checkpoint == Checkpoint::ShardEnd,
-        None => !situation.shards.iter().any(|shard| shard.id == *parent),
-    };
-    is_free && lease.parents.iter().all(parent_done)
+        survey
+    }
+
+    /// Plans the next steps: rows for new shards, leases that nobody holds, rows that are done with, and then, when nothing is
+    /// left to be taken, leases of others that hold too many.
+    pub(super) fn plan(&self) -> Vec<Step> {
+        let mut steps: Vec<_> = self.new_rows().into_iter().map(Step::Create).collect();
+        let takes = self.takes();
+        let all_held = self.situation.leases.iter().all(|lease| !self.is_takeable(lease));
+        steps.extend(takes.into_iter().map(|lease| Step::Take(lease.clone())));
+        steps.extend(self.situation.leases.iter().filter(|lease| self.is_over(lease)).map(|lease| Step::Delete(lease.clone())));
+        if all_held && steps.is_empty() {
+            steps.extend(self.asks());
+        }
+        steps
+    }
+
+    /// Leases that this node or another may take.
+    pub(super) fn free(&self) -> Vec<ShardId> {
+        self.situation.leases.iter().filter(|lease| self.is_takeable(lease)).map(|lease| lease.shard.clone()).collect()
+    }
+
+    /// Which lease to give to a node that asks for one, if that makes the spread fairer.
+    pub(super) fn give(&self, taker: &str) -> Option<ShardId> {
+        let node = self.situation.view.worker(taker)?;
+        let can_take = node.presence == Presence::Linked && !node.draining && self.shares.0.contains_key(taker);
+        if !can_take || !self.shares.is_worth_moving(self.situation.worker, taker) {
+            return None;
+        }
+        let stays = |shard: &&ShardId| !self.situation.leaving.contains_key(*shard);
+        let name = name_of(taker);
+        self.situation.running.iter().filter(stays).max_by_key(|shard| rank(shard.as_str(), name)).cloned()
+    }
+
+    /// Where the lanes of this node go when it leaves.
+    pub(super) fn away(&self) -> Vec<(ShardId, Option<String>)> {
+        let stays = |shard: &&ShardId| !self.situation.leaving.contains_key(*shard);
+        let shards: Vec<_> = self.situation.running.iter().filter(stays).cloned().collect();
+        let away = self.shares.away(&shards, &self.linked());
+        away.into_iter().map(|(shard, to)| (shard, to.map(ToOwned::to_owned))).collect()
+    }
+
+    /// All leases for whoever wants to show them.
+    pub(super) fn board(&self) -> Vec<SeenLease> {
+        let seen = |lease: &Lease| SeenLease {
+            shard: lease.shard.clone(),
+            owner: lease.owner.clone(),
+            counter: lease.counter,
+            checkpoint: lease.checkpoint.to_string(),
+            parents: lease.parents.clone(),
+            state: self.state(lease),
+        };
+        let mut board: Vec<_> = self.situation.leases.iter().map(seen).collect();
+        board.sort_by(|a, b| a.shard.cmp(&b.shard));
+        board
+    }
+
+    fn state(&self, lease: &Lease) -> LeaseState {
+        let moves = self.situation.leaving.contains_key(&lease.shard) || self.situation.coming.contains(&lease.shard);
+        match self.holder(lease) {
+            _ if lease.checkpoint == Checkpoint::ShardEnd => LeaseState::Ended,
+            _ if moves => LeaseState::HandingOver,
+            Holder::Worker(_) => LeaseState::Held,
+            Holder::Nobody if !self.parents_done(lease) => LeaseState::WaitsForParent,
+            Holder::Nobody if lease.owner.is_none() => LeaseState::Free,
+            Holder::Nobody => LeaseState::Expired,
+        }
+    }
+
+    fn holder(&self, lease: &'a Lease) -> Holder<'a> {
+        let situation = self.situation;
+        match situation.leaving.get(&lease.shard) {
+            Some(Some(to)) => return Holder::Worker(to),
+            Some(None) => return Holder::Nobody,
+            None if situation.running.contains(&lease.shard) || situation.coming.contains(&lease.shard) => {
+                return Holder::Worker(situation.worker);
+            }
+            None => {}
+        }
+        match lease.owner.as_deref() {
+            Some(owner) if owner != situation.worker && !self.is_gone(owner) && !self.is_expired(lease) => Holder::Worker(owner),
+            // Also a lease of this very boot whose lane does not run.
+            _ => Holder::Nobody,
+        }
+    }
+
+    fn is_expired(&self, lease: &Lease) -> bool {
+        self.situation.sightings.age(&lease.shard, self.situation.now) >= self.situation.expires_after
+    }
+
+    /// Whether this worker is known to be dead: said to be, or followed by a later boot of its name.
+    fn is_gone(&self, worker: &str) -> bool {
+        let boot = |worker: &str| worker.rsplit_once('#').and_then(|(_, boot)| boot.parse::<u64>().ok());
+        self.situation.view.nodes.iter().any(|node| {
+            let followed = node.name == name_of(worker) && boot(worker).is_some_and(|old| boot(&node.worker) > Some(old));
+            followed || (node.worker == worker && node.presence == Presence::Dead)
+        })
+    }
+
+    /// Rows for shards that have none, parents first. A shard without a row whose child has one was done and cleaned up.
+    fn new_rows(&self) -> Vec<NewLease> {
+        let situation = self.situation;
+        let children: HashMap<&ShardId, Vec<&ShardId>> = situation.shards.iter().fold(HashMap::new(), |mut children, shard| {
+            shard.parents.iter().for_each(|parent| children.entry(parent).or_insert_with(Vec::new).push(&shard.id));
+            children
+        });
+        let of_rows: HashSet<&ShardId> = situation.leases.iter().flat_map(|lease| &lease.parents).collect();
+        // Before anybody has worked on the stream, newest means the open shards only, as in KCL.
+        let untouched = situation.leases.iter().all(|lease| lease.owner.is_none() && lease.counter == 0);
+        let skips_closed = untouched && *situation.start == StartAt::Latest;
+        let mut new: Vec<(usize, NewLease)> = Vec::new();
+        for shard in situation.shards.iter().filter(|shard| !self.rows.contains_key(&shard.id)) {
+            let has_child = children.contains_key(&shard.id);
+            if of_rows.contains(&shard.id) || self.descendant_has_row(&shard.id, &children) || (skips_closed && has_child) {
+                continue;
+            }
+            new.push((self.depth(shard), self.new_row(shard, untouched)));
+        }
+        new.sort_by(|(depth, a), (other, b)| (depth, &a.shard).cmp(&(other, &b.shard)));
+        new.into_iter().map(|(_, new)| new).collect()
+    }
+
+    fn descendant_has_row(&self, shard: &ShardId, children: &HashMap<&ShardId, Vec<&ShardId>>) -> bool {
+        let mut left: Vec<&ShardId> = children.get(shard).cloned().unwrap_or_default();
+        let mut met = HashSet::new();
+        while let Some(child) = left.pop() {
+            if self.rows.contains_key(child) {
+                return true;
+            }
+            if met.insert(child) {
+                left.extend(children.get(child).into_iter().flatten());
+            }
+        }
+        false
+    }
+
+    /// How many listed generations of shards came before it.
+    fn depth(&self, shard: &Shard) -> usize {
+        let mut depth = 0;
+        let mut parents: Vec<&ShardId> = shard.parents.iter().collect();
+        while depth <= self.situation.shards.len() {
+            let listed: Vec<_> = self.situation.shards.iter().filter(|shard| parents.contains(&&shard.id)).collect();
+            if listed.is_empty() {
+                break;
+            }
+            depth += 1;
+            parents = listed.into_iter().flat_map(|shard| &shard.parents).collect();
+        }
+        depth
+    }
+
+    fn new_row(&self, shard: &Shard, untouched: bool) -> NewLease {
+        let known =
+            |parent: &ShardId| self.rows.contains_key(parent) || self.situation.shards.iter().any(|shard| shard.id == *parent);
+        let follows = !untouched && shard.parents.iter().any(known);
+        let checkpoint = match self.situation.start {
+            StartAt::Latest if !follows => Checkpoint::Latest,
+            StartAt::Timestamp(_) if !follows => Checkpoint::AtTimestamp,
+            _ => Checkpoint::TrimHorizon,
+        };
+        NewLease { shard: shard.id.clone(), checkpoint, parents: shard.parents.clone(), hash_range: shard.hash_range.clone() }
+    }
+
+    /// A missing parent row does not block a child: rows are made parents first, so it was done and cleaned up.
+    fn parents_done(&self, lease: &Lease) -> bool {
+        lease.parents.iter().all(|parent| self.rows.get(parent).is_none_or(|parent| parent.checkpoint == Checkpoint::ShardEnd))
+    }
+
+    fn is_takeable(&self, lease: &'a Lease) -> bool {
+        lease.checkpoint != Checkpoint::ShardEnd
+            && !self.situation.running.contains(&lease.shard)
+            && self.holder(lease) == Holder::Nobody
+            && self.parents_done(lease)
+    }
+
+    /// One's own leases at once, others up to the target, and above it what nobody else took in time.
+    fn takes(&self) -> Vec<&'a Lease> {
+        let situation = self.situation;
+        let (own, mut free): (Vec<_>, Vec<_>) = situation
+            .leases
+            .iter()
+            .filter(|lease| self.is_takeable(lease))
+            .partition(|lease| lease.owner.as_deref() == Some(situation.worker));
+        // Nodes that look at the same time begin with different leases.
+        let name = name_of(situation.worker);
+        free.sort_by_key(|lease| std::cmp::Reverse(rank(lease.shard.as_str(), name)));
+        let held = self.shares.of(situation.worker) + own.len();
+        let mut room = self.shares.target(situation.application, self.n_active, situation.worker).saturating_sub(held);
+        free.retain(|lease| {
+            let taken = room > 0 || situation.sightings.free_for(&lease.shard, situation.now) >= LEFT_BEHIND;
+            room = room.saturating_sub(1);
+            taken
+        });
+        own.into_iter().chain(free).collect()
+    }
+
+    fn asks(&self) -> Vec<Step> {
+        let situation = self.situation;
+        let mine = self.shares.of(situation.worker);
+        let room = self.shares.target(situation.application, self.n_active, situation.worker).saturating_sub(mine);
+        let asks: Vec<_> = self.shares.asks(situation.worker, &self.linked(), room);
+        if !asks.is_empty() {
+            return asks.into_iter().map(|worker| Step::Ask(worker.to_owned())).collect();
+        }
+        // Workers of KCL cannot be asked: one lease at a time is taken from the fullest, as they do among themselves.
+        let fullest = self.shares.asks(situation.worker, &self.foreign(), room.min(1)).into_iter().next();
+        let held_by = |lease: &&Lease| fullest.is_some() && lease.owner.as_deref() == fullest && self.parents_done(lease);
+        situation
+            .leases
+            .iter()
+            .filter(held_by)
+            .find(|lease| lease.checkpoint != Checkpoint::ShardEnd)
+            .map_or_else(Vec::new, |lease| vec![Step::Take(lease.clone())])
+    }
+
+    /// Nodes of this application that a link leads to and that stay.
+    fn linked(&self) -> BTreeSet<&'a str> {
+        let nodes = self.situation.view.nodes.iter();
+        let linked = nodes.filter(|node| node.presence == Presence::Linked && !node.draining);
+        linked.map(|node| node.worker.as_str()).filter(|worker| self.shares.0.contains_key(worker)).collect()
+    }
+
+    /// Workers that are no nodes of ours. Whoever is written as one but not in the view may only not be seen yet.
+    fn foreign(&self) -> BTreeSet<&'a str> {
+        let is_ours = |worker: &str| worker.rsplit_once('#').is_some_and(|(_, boot)| boot.parse::<u64>().is_ok());
+        self.shares.0.keys().copied().filter(|worker| !is_ours(worker)).collect()
+    }
+
+    /// A finished shard whose own parents' rows are gone and whose children are all under way.
+    fn is_over(&self, lease: &Lease) -> bool {
+        let under_way = |child: &ShardId| {
+            let row = self.rows.get(child);
+            row.is_some_and(|row| !matches!(row.checkpoint, Checkpoint::TrimHorizon | Checkpoint::AtTimestamp))
+        };
+        lease.checkpoint == Checkpoint::ShardEnd
+            && !lease.children.is_empty()
+            && lease.children.iter().all(under_way)
+            && lease.parents.iter().all(|parent| !self.rows.contains_key(parent))
+            && self.situation.sightings.age(&lease.shard, self.situation.now) >= FINISHED_STAYS
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Position, SequenceNumber};
+    use crate::cluster::ClusterNode;
+
+    /// A situation that owns its parts; `n1#5` is this node.
+    struct World {
+        shards: Vec<Shard>,
+        leases: Vec<Lease>,
+        view: ClusterView,
+        running: BTreeSet<ShardId>,
+        leaving: BTreeMap<ShardId, Option<String>>,
+        coming: BTreeSet<ShardId>,
+        start: StartAt,
+        age: Duration,
+        free_for: Duration,
+    }
+
+    impl World {
+        fn new(leases: Vec<Lease>) -> Self {
+            let shards = leases.iter().map(|lease| shard(lease.shard.as_str(), &[])).collect();
+            let view = ClusterView { nodes: vec![node("n1#5", Presence::Here)] };
+            let (start, age, free_for) = (StartAt::TrimHorizon, Duration::ZERO, Duration::ZERO);
+            let (running, leaving, coming) = Default::default();
+            Self { shards, leases, view, running, leaving, coming, start, age, free_for }
+        }
+
+        fn with_node(mut self, worker: &str, presence: Presence) -> Self {
+            self.view.nodes.push(node(worker, presence));
+            self
+        }
+
+        fn running(mut self, shards: &[&str]) -> Self {
+            self.running = shards.iter().map(|id| ShardId::new(id)).collect();
+            self
+        }
+
+        fn survey<T>(&self, read: impl FnOnce(&Survey<'_>) -> T) -> T {
+            let mut sightings = Sightings::default();
+            let then = Instant::now();
+            sightings.note(&self.leases, then);
+            let all: Vec<_> = self.leases.iter().map(|lease| lease.shard.clone()).collect();
+            sightings.note_free(&all, then + self.age - self.free_for);
+            let situation = Situation {
+                shards: &self.shards,
+                leases: &self.leases,
+                sightings: &sightings,
+                view: &self.view,
+                application: "app",
+                role: "enrich",
+                worker: "n1#5",
+                running: &self.running,
+                leaving: &self.leaving,
+                coming: &self.coming,
+                start: &self.start,
+                now: then + self.age,
+                expires_after: Duration::from_secs(10),
+            };
+            read(&Survey::of(&situation))
+        }
+
+        fn plan(&self) -> Vec<Step> {
+            self.survey(|survey| survey.plan())
+        }
+
+        fn taken(&self) -> Vec<String> {
+            let taken = |step| if let Step::Take(lease) = step { Some(lease.shard.as_str().to_owned()) } else { None };
+            let mut taken: Vec<_> = self.plan().into_iter().filter_map(taken).collect();
+            taken.sort_unstable();
+            taken
+        }
+    }
+
+    fn node(worker: &str, presence: Presence) -> ClusterNode {
+        ClusterNode {
+            name: name_of(worker).to_owned(),
+            worker: worker.to_owned(),
+            address: None,
+            dashboard: None,
+            roles: vec!["enrich".to_owned()],
+            draining: false,
+            presence,
+            round_trip: None,
+            misses: 0,
+        }
+    }
 
     fn shard(id: &str, parents: &[&str]) -> Shard {
         Shard { id: ShardId::new(id), parents: parents.iter().map(|parent| ShardId::new(parent)).collect(), hash_range: None }
@@ -122,92 +428,179 @@ mod tests {
 
     fn lease(id: &str, owner: Option<&str>, checkpoint: Checkpoint, parents: &[&str]) -> Lease {
         let parents = parents.iter().map(|parent| ShardId::new(parent)).collect();
+        let (children, has_hash_range) = (Vec::new(), true);
         Lease {
             shard: ShardId::new(id),
             owner: owner.map(str::to_owned),
             counter: 1,
             checkpoint,
             parents,
-            children: Vec::new(),
-            has_hash_range: true,
+            children,
+            has_hash_range,
         }
     }
 
-    fn steps(shards: &[Shard], leases: &[Lease], start: &StartAt, running: &[&str], age: Duration) -> Vec<Step> {
-        let mut sightings = Sightings::default();
-        let then = Instant::now();
-        sightings.note(leases, then);
-        plan(&Situation {
-            shards,
-            leases,
-            sightings: &sightings,
-            worker: "n1#5",
-            running: &running.iter().map(|id| ShardId::new(id)).collect(),
-            start,
-            now: then + age,
-            expires_after: Duration::from_secs(10),
-        })
+    fn held(leases: &[(&str, &str)]) -> Vec<Lease> {
+        leases.iter().map(|(id, owner)| lease(id, Some(owner), Checkpoint::TrimHorizon, &[])).collect()
     }
 
-    fn taken(steps: &[Step]) -> Vec<&str> {
-        steps.iter().filter_map(|step| if let Step::Take(lease) = step { Some(lease.shard.as_str()) } else { None }).collect()
+    fn made(steps: &[Step]) -> Vec<(&str, &Checkpoint)> {
+        let news = steps.iter().filter_map(|step| if let Step::Create(new) = step { Some(new) } else { None });
+        news.map(|new| (new.shard.as_str(), &new.checkpoint)).collect()
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn rows_are_made_for_new_shards_and_children_start_at_their_oldest_record() {
-        let shards = [shard("a", &["gone"]), shard("b", &["a"])];
-        let steps = steps(&shards, &[], &StartAt::Latest, &[], Duration::ZERO);
-        let checkpoints: Vec<_> =
-            steps.iter().map(|step| if let Step::Create(new) = step { &new.checkpoint } else { panic!("{step:?}") }).collect();
-        assert_eq!(checkpoints, [&Checkpoint::Latest, &Checkpoint::TrimHorizon]);
+    #[test]
+    fn rows_are_made_parents_first_and_children_start_at_their_oldest_record() {
+        let mut world = World::new(vec![lease("busy", Some("n2#1"), Checkpoint::TrimHorizon, &[])]);
+        world.shards.extend([shard("c", &["b"]), shard("b", &["a"]), shard("a", &["gone"])]);
+        world.start = StartAt::Latest;
+        let steps = world.plan();
+        let (new, oldest) = (Checkpoint::Latest, Checkpoint::TrimHorizon);
+        assert_eq!(made(&steps), [("a", &new), ("b", &oldest), ("c", &oldest)]);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn free_expired_and_orphaned_leases_are_taken_and_others_left() {
-        let done = Checkpoint::At(Position { sequence: SequenceNumber::parse("7").expect("a number"), sub: 0 });
-        let shards = ["free", "theirs", "mine", "running", "ended"].map(|id| shard(id, &[]));
-        let leases = [
-            lease("free", None, done.clone(), &[]),
-            lease("theirs", Some("n2#1"), done.clone(), &[]),
-            lease("mine", Some("n1#5"), done.clone(), &[]),
-            lease("running", Some("n1#5"), done, &[]),
+    #[test]
+    fn an_untouched_stream_at_latest_begins_with_its_open_shards() {
+        let mut world = World::new(Vec::new());
+        world.shards = vec![shard("closed", &[]), shard("open", &["closed"])];
+        world.start = StartAt::Latest;
+        assert_eq!(made(&world.plan()), [("open", &Checkpoint::Latest)]);
+        world.start = StartAt::TrimHorizon;
+        assert_eq!(made(&world.plan()).len(), 2);
+    }
+
+    #[test]
+    fn a_listed_shard_whose_descendant_has_a_row_was_done_and_is_not_made_again() {
+        let mut world = World::new(vec![lease("c", Some("n2#1"), Checkpoint::TrimHorizon, &["b"])]);
+        world.shards = vec![shard("a", &[]), shard("b", &["a"]), shard("c", &["b"])];
+        assert!(made(&world.plan()).is_empty());
+    }
+
+    #[test]
+    fn free_expired_and_orphaned_leases_are_taken_and_others_left() {
+        let leases = vec![
+            lease("free", None, Checkpoint::TrimHorizon, &[]),
+            lease("theirs", Some("n2#1"), Checkpoint::TrimHorizon, &[]),
+            lease("mine", Some("n1#5"), Checkpoint::TrimHorizon, &[]),
+            lease("earlier", Some("n1#4"), Checkpoint::TrimHorizon, &[]),
+            lease("running", Some("n1#5"), Checkpoint::TrimHorizon, &[]),
             lease("ended", None, Checkpoint::ShardEnd, &[]),
         ];
-        assert_eq!(
-            taken(&steps(&shards, &leases, &StartAt::TrimHorizon, &["running"], Duration::from_secs(9))),
-            ["free", "mine"]
-        );
-        assert_eq!(
-            taken(&steps(&shards, &leases, &StartAt::TrimHorizon, &["running"], Duration::from_secs(10))),
-            ["free", "theirs", "mine"]
-        );
+        let mut world = World::new(leases).running(&["running"]);
+        assert!(world.taken().contains(&"mine".to_owned()) && !world.taken().contains(&"theirs".to_owned()));
+        world.free_for = LEFT_BEHIND;
+        world.age = Duration::from_secs(9);
+        assert_eq!(world.taken(), ["earlier", "free", "mine"]);
+        world.age = Duration::from_secs(10);
+        assert_eq!(world.taken(), ["earlier", "free", "mine", "theirs"]);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_child_waits_until_every_parent_is_done() {
-        let shards = [shard("p1", &[]), shard("p2", &[]), shard("child", &["p1", "p2"])];
-        let leases = |second: Checkpoint| {
-            [
+    #[test]
+    fn leases_of_a_dead_node_are_taken_at_once_and_those_of_an_unlinked_one_never() {
+        let leases = || held(&[("a", "n2#1"), ("b", "n3#1"), ("c", "n1#5")]);
+        let mut world =
+            World::new(leases()).running(&["c"]).with_node("n2#1", Presence::Dead).with_node("n3#1", Presence::Unlinked);
+        world.age = LEFT_BEHIND;
+        world.free_for = LEFT_BEHIND;
+        assert_eq!(world.taken(), ["a"]);
+        let suspect =
+            World::new(leases()).running(&["c"]).with_node("n2#1", Presence::Suspect).with_node("n3#1", Presence::Linked);
+        assert!(suspect.plan().is_empty());
+        let restarted =
+            World::new(leases()).running(&["c"]).with_node("n2#2", Presence::Linked).with_node("n3#1", Presence::Linked);
+        assert_eq!(restarted.survey(|survey| survey.free()), [ShardId::new("a")], "what an earlier boot held is free");
+    }
+
+    #[test]
+    fn free_leases_are_taken_up_to_the_target_and_above_it_when_nobody_else_does() {
+        let free = |n: usize| (0..n).map(|id| lease(&id.to_string(), None, Checkpoint::TrimHorizon, &[])).collect();
+        let mut world = World::new(free(8)).with_node("n2#1", Presence::Linked).with_node("n3#1", Presence::Linked);
+        assert!((2..=3).contains(&world.taken().len()));
+        (world.age, world.free_for) = (LEFT_BEHIND, LEFT_BEHIND);
+        assert_eq!(world.taken().len(), 8);
+    }
+
+    #[test]
+    fn a_node_asks_the_fullest_linked_node_only_when_nothing_is_free() {
+        let four = held(&[("a", "n2#1"), ("b", "n2#1"), ("c", "n2#1"), ("d", "n2#1")]);
+        let world = World::new(four.clone()).with_node("n2#1", Presence::Linked);
+        assert_eq!(world.plan(), [Step::Ask("n2#1".to_owned()), Step::Ask("n2#1".to_owned())]);
+        let mut asked = World::new(four.clone()).with_node("n2#1", Presence::Linked);
+        asked.coming = ["a", "b"].map(ShardId::new).into();
+        assert!(asked.plan().is_empty(), "what is promised counts");
+        assert!(World::new(four.clone()).with_node("n2#1", Presence::Unlinked).plan().is_empty());
+        assert!(World::new(four).plan().is_empty(), "a node that is not seen yet is not stolen from");
+        let mut free = held(&[("a", "n2#1"), ("b", "n2#1"), ("c", "n2#1")]);
+        free.push(lease("d", None, Checkpoint::TrimHorizon, &[]));
+        assert_eq!(World::new(free).with_node("n2#1", Presence::Linked).taken(), ["d"]);
+    }
+
+    #[test]
+    fn one_lease_at_a_time_is_taken_from_a_worker_of_kcl() {
+        let world = World::new(held(&[("a", "host:3f2a"), ("b", "host:3f2a"), ("c", "host:3f2a"), ("d", "host:3f2a")]));
+        assert_eq!(world.taken().len(), 1);
+        let even = World::new(held(&[("a", "host:3f2a"), ("b", "n1#5")])).running(&["b"]);
+        assert!(even.plan().is_empty());
+    }
+
+    #[test]
+    fn a_lease_is_given_only_to_a_linked_node_that_holds_two_less() {
+        let mine = held(&[("a", "n1#5"), ("b", "n1#5"), ("c", "n2#1")]);
+        let mut world = World::new(mine).running(&["a", "b"]);
+        world =
+            world.with_node("n2#1", Presence::Linked).with_node("n3#1", Presence::Linked).with_node("n4#1", Presence::Suspect);
+        let given = |world: &World, taker: &str| world.survey(|survey| survey.give(taker));
+        assert!(given(&world, "n3#1").is_some());
+        assert_eq!(given(&world, "n2#1"), None);
+        assert_eq!(given(&world, "n4#1"), None);
+        assert_eq!(given(&world, "n9#1"), None);
+        world.leaving.insert(ShardId::new("a"), Some("n3#1".to_owned()));
+        assert_eq!(given(&world, "n3#1"), None, "what is on its way counts");
+    }
+
+    #[test]
+    fn a_leaving_node_gives_all_to_linked_nodes_that_stay() {
+        let mut world = World::new(held(&[("a", "n1#5"), ("b", "n1#5"), ("c", "n2#1")])).running(&["a", "b"]);
+        assert!(world.survey(|survey| survey.away()).iter().all(|(_, to)| to.is_none()));
+        world = world.with_node("n2#1", Presence::Linked).with_node("n3#1", Presence::Linked).with_node("n4#1", Presence::Dead);
+        let to: Vec<_> = world.survey(|survey| survey.away()).into_iter().filter_map(|(_, to)| to).collect();
+        assert_eq!(to, ["n3#1", "n2#1"]);
+    }
+
+    #[test]
+    fn a_child_waits_until_every_parent_is_done_and_a_missing_parent_is() {
+        let world = |second: Checkpoint| {
+            World::new(vec![
                 lease("p1", None, Checkpoint::ShardEnd, &[]),
                 lease("p2", Some("n2#1"), second, &[]),
-                lease("child", None, Checkpoint::TrimHorizon, &["p1", "p2"]),
-            ]
+                lease("child", None, Checkpoint::TrimHorizon, &["p1", "p2", "gone"]),
+            ])
         };
-        assert!(taken(&steps(&shards, &leases(Checkpoint::TrimHorizon), &StartAt::TrimHorizon, &[], Duration::ZERO)).is_empty());
-        assert_eq!(taken(&steps(&shards, &leases(Checkpoint::ShardEnd), &StartAt::TrimHorizon, &[], Duration::ZERO)), ["child"]);
+        let waiting = world(Checkpoint::TrimHorizon);
+        assert!(waiting.taken().is_empty());
+        let states: Vec<_> = waiting.survey(|survey| survey.board()).into_iter().map(|lease| lease.state).collect();
+        assert_eq!(states, [LeaseState::WaitsForParent, LeaseState::Ended, LeaseState::Held]);
+        assert_eq!(world(Checkpoint::ShardEnd).taken(), ["child"]);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_counter_that_moves_keeps_its_lease_alive() {
-        let mut sightings = Sightings::default();
-        let start = Instant::now();
-        let mut row = lease("a", Some("n2#1"), Checkpoint::TrimHorizon, &[]);
-        sightings.note(std::slice::from_ref(&row), start);
-        row.counter += 1;
-        sightings.note(std::slice::from_ref(&row), start + Duration::from_secs(9));
-        let left = sightings.next_expiry("n1#5", start + Duration::from_secs(18), Duration::from_secs(10));
-        assert_eq!(left, Some(Duration::from_secs(1)));
-        assert!(!sightings.is_expired(&row.shard, start + Duration::from_secs(18), Duration::from_secs(10)));
-        assert!(sightings.is_expired(&row.shard, start + Duration::from_secs(19), Duration::from_secs(10)));
+    #[test]
+    fn a_finished_row_goes_when_its_children_are_under_way_and_its_parents_rows_are_gone() {
+        let world = |child: Checkpoint, grandparent: bool| {
+            let mut parent = lease("p", None, Checkpoint::ShardEnd, &["g"]);
+            parent.children = vec![ShardId::new("c")];
+            let mut leases = vec![parent, lease("c", Some("n2#1"), child, &["p"])];
+            if grandparent {
+                leases.push(lease("g", None, Checkpoint::ShardEnd, &[]));
+            }
+            let mut world = World::new(leases).with_node("n2#1", Presence::Linked);
+            world.age = FINISHED_STAYS;
+            world
+        };
+        let deletes = |world: World| {
+            world.plan().into_iter().any(|step| matches!(step, Step::Delete(lease) if lease.shard.as_str() == "p"))
+        };
+        assert!(deletes(world(Checkpoint::Latest, false)));
+        assert!(!deletes(world(Checkpoint::TrimHorizon, false)));
+        assert!(!deletes(world(Checkpoint::Latest, true)));
     }
 }

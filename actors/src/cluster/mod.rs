@@ -6,11 +6,14 @@
 //!       └ LaneSupervisor    see `lane`
 //! ```
 
+mod fair_share;
 mod gateway;
 mod lease_plan;
+mod lease_steps;
 mod links;
 mod node_supervisor;
 mod shard_assigner;
+mod sightings;
 mod view;
 mod wire_message;
 

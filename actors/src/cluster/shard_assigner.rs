@@ -1,10 +1,11 @@
-//! Keeps a lane for every lease that this node holds, and takes the leases that are free.
+//! Keeps a lane for every lease that this node holds; takes, asks for, and gives leases.
 //!
-//! Child of `NodeSupervisor`, one an application. Looks at the shards and the lease table every so often and at once when a lane
-//! ends; `lease_plan` decides. One-for-one over its lanes: a lane that ends is forgotten, and its lease is taken anew if it is
-//! still this node's. An unavailable lease table stops nothing that runs.
+//! Child of `NodeSupervisor`, one an application. Looks at the shards and the lease table every so often, and at the leases at once
+//! when a lane ends, a node comes or goes, or another node hands a lease over; `lease_plan` decides. One-for-one over its lanes: a
+//! lane that ends is forgotten, and its lease is taken anew if it is still this node's. An unavailable lease table stops nothing
+//! that runs.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,43 +14,51 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, Super
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::lease_plan::{Sightings, Situation, Step, plan};
-use super::{Application, Cluster};
+use super::lease_plan::{Situation, Survey};
+use super::lease_steps::{Finding, SyncError, find, perform};
+use super::sightings::Sightings;
+use super::{Application, Cluster, ClusterView};
 use crate::domain::ShardId;
 use crate::lane::{LaneArgs, LaneSupervisor, LaneSupervisorMsg};
 use crate::observe::{ActorTable, Mailbox, Meter, Spot};
-use crate::ports::{Lease, LeaseError, Shard, SourceError};
+use crate::ports::{Lease, LeaseError, Shard};
+
+/// How long a lane may take to finish what it has begun when its lease moves to another node.
+const MOVE_PATIENCE: Duration = Duration::from_secs(10);
+/// A lease that was promised and has not come for so long is not waited for any more.
+const PROMISE_LASTS: Duration = Duration::from_secs(15);
+/// A lane that fails at once, or a node that keeps all its leases, must not make the assigner look without a pause.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How long leases that are just being taken may hold a drain up.
+const TAKING_PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) struct ShardAssigner;
 
 #[derive(Debug)]
 pub(super) enum ShardAssignerMsg {
     SyncDue,
-    /// Looks again at once, outside the regular rhythm.
+    /// Looks at the leases at once, outside the regular rhythm.
     LookAgain,
+    /// Looks at the shards too.
+    LookAtAll,
+    /// A lease of another node may have expired just now.
+    ExpiryDue,
+    Found(Result<Finding, SyncError>),
+    Taken(Lease),
+    /// The answer of a node that was asked for a lease.
+    Promised(Option<ShardId>),
+    Performed,
+    NodesChanged(Arc<ClusterView>),
     /// Another node asks for a lease.
     LeaseAsked {
         taker: String,
         answer: RpcReplyPort<Option<ShardId>>,
     },
-    /// A lease of another node may have expired just now.
-    ExpiryDue,
-    Seen(Result<(Vec<Shard>, Vec<Lease>), SyncError>),
-    Taken(Vec<Lease>),
     Drain {
         patience: Duration,
         done: RpcReplyPort<bool>,
     },
     Drained,
-}
-
-/// Why the shards or leases could not be read.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum SyncError {
-    #[error(transparent)]
-    Leases(#[from] LeaseError),
-    #[error(transparent)]
-    Shards(#[from] SourceError),
 }
 
 pub(super) struct AssignerArgs {
@@ -64,13 +73,34 @@ pub(super) struct AssignerArgs {
 pub(super) struct AssignerState {
     args: AssignerArgs,
     myself: Mailbox<ShardAssignerMsg>,
-    lanes: BTreeMap<ShardId, (Spot, Mailbox<LaneSupervisorMsg>)>,
+    view: Arc<ClusterView>,
+    /// What was found last.
+    shards: Vec<Shard>,
+    leases: Vec<Lease>,
     sightings: Sightings,
+    lanes: BTreeMap<ShardId, (Spot, Mailbox<LaneSupervisorMsg>)>,
+    /// Lanes that close because their lease goes to another node, or to nobody yet.
+    leaving: BTreeMap<ShardId, Option<String>>,
+    /// Leases that other nodes have promised, and since when.
+    coming: BTreeMap<ShardId, Instant>,
     table_made: bool,
-    looking: bool,
+    looking: Looking,
     expiry_awaited: bool,
     draining: bool,
     running: JoinSet<()>,
+    watching: JoinSet<()>,
+    leaves: JoinSet<()>,
+}
+
+/// One look, with what follows from it, at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Looking {
+    No,
+    Now,
+    /// Something happened meanwhile that asks for another look.
+    AndAgain {
+        at_all: bool,
+    },
 }
 
 impl ractor::Message for ShardAssignerMsg {}
@@ -87,16 +117,36 @@ impl Actor for ShardAssigner {
     ) -> Result<AssignerState, ActorProcessingErr> {
         let myself = Mailbox::new(myself, Arc::clone(&args.meter));
         myself.cast(ShardAssignerMsg::SyncDue)?;
+        let mut nodes = args.cluster.view.clone();
+        let view = Arc::clone(&nodes.borrow_and_update());
+        let mut watching = JoinSet::new();
+        let told = myself.clone();
+        watching.spawn(async move {
+            // Ends with whoever watches the nodes, or with this actor.
+            while nodes.changed().await.is_ok() {
+                let view = Arc::clone(&nodes.borrow_and_update());
+                if told.cast(ShardAssignerMsg::NodesChanged(view)).is_err() {
+                    return;
+                }
+            }
+        });
         Ok(AssignerState {
             args,
             myself,
-            lanes: BTreeMap::new(),
+            view,
+            shards: Vec::new(),
+            leases: Vec::new(),
             sightings: Sightings::default(),
+            lanes: BTreeMap::new(),
+            leaving: BTreeMap::new(),
+            coming: BTreeMap::new(),
             table_made: false,
-            looking: false,
+            looking: Looking::No,
             expiry_awaited: false,
             draining: false,
             running: JoinSet::new(),
+            watching,
+            leaves: JoinSet::new(),
         })
     }
 
@@ -109,31 +159,34 @@ impl Actor for ShardAssigner {
         match message {
             ShardAssignerMsg::SyncDue => {
                 state.myself.cast_after(state.args.application.timing.sync_every, || ShardAssignerMsg::SyncDue);
-                state.look();
+                state.look(true);
             }
-            ShardAssignerMsg::LookAgain => state.look(),
-            ShardAssignerMsg::LeaseAsked { answer, .. } => {
-                let _gone = answer.send(None);
-            }
+            ShardAssignerMsg::LookAgain => state.look(false),
+            ShardAssignerMsg::LookAtAll => state.look(true),
             ShardAssignerMsg::ExpiryDue => {
                 state.expiry_awaited = false;
-                state.look();
+                state.look(false);
             }
-            ShardAssignerMsg::Seen(seen) => {
-                state.looking = false;
-                match seen {
-                    Ok((shards, leases)) => {
-                        state.table_made = true;
-                        state.act(&shards, &leases);
-                    }
-                    Err(SyncError::Leases(error @ LeaseError::Unusable(_))) => return Err(error.into()),
-                    Err(error) => tracing::warn!(application = state.args.application.name, %error, "shards and leases not read"),
-                }
+            ShardAssignerMsg::Found(Ok(finding)) => state.act(finding),
+            ShardAssignerMsg::Found(Err(SyncError::Leases(error @ LeaseError::Unusable(_)))) => return Err(error.into()),
+            ShardAssignerMsg::Found(Err(error)) => {
+                tracing::warn!(application = state.args.application.name, %error, "shards and leases not read");
+                state.looked();
             }
-            ShardAssignerMsg::Taken(leases) => {
-                state.looking = false;
-                for lease in leases {
-                    state.start_lane(myself.get_cell(), lease).await?;
+            ShardAssignerMsg::Taken(lease) if state.draining => {
+                // Whatever goes wrong, the lease expires.
+                let _released = state.args.application.leases.release(&lease).await;
+            }
+            ShardAssignerMsg::Taken(lease) => state.start_lane(myself.get_cell(), lease).await?,
+            ShardAssignerMsg::Promised(Some(shard)) => drop(state.coming.insert(shard, Instant::now())),
+            // The other node may not know of this one yet.
+            ShardAssignerMsg::Promised(None) => state.myself.cast_after(PAUSE, || ShardAssignerMsg::LookAgain),
+            ShardAssignerMsg::Performed => state.looked(),
+            ShardAssignerMsg::NodesChanged(view) => state.nodes_changed(view),
+            ShardAssignerMsg::LeaseAsked { taker, answer } => {
+                let given = state.give(&taker);
+                if let (Ok(()), Some(shard)) = (answer.send(given.clone()), given) {
+                    state.hand_over(shard, Some(taker));
                 }
             }
             ShardAssignerMsg::Drain { patience, done } => state.drain(patience, done),
@@ -158,57 +211,104 @@ impl Actor for ShardAssigner {
 }
 
 impl AssignerState {
-    fn look(&mut self) {
-        if self.looking || self.draining {
-            return;
+    fn look(&mut self, at_all: bool) {
+        while let Some(ended) = self.running.try_join_next() {
+            if let Err(panic) = ended {
+                tracing::error!(application = self.args.application.name, %panic, "a look at the leases did not end");
+                self.looking = Looking::No;
+            }
         }
-        self.looking = true;
-        while self.running.try_join_next().is_some() {}
+        match self.looking {
+            _ if self.draining => return,
+            Looking::No => self.looking = Looking::Now,
+            Looking::Now => return self.looking = Looking::AndAgain { at_all },
+            Looking::AndAgain { at_all: before } => return self.looking = Looking::AndAgain { at_all: at_all || before },
+        }
         let (application, myself, table_made) = (self.args.application.clone(), self.myself.clone(), self.table_made);
+        let shards = (!at_all && table_made).then(|| self.shards.clone());
         self.running.spawn(async move {
-            let seen = see(&application, table_made).await;
+            let found = find(&application, table_made, shards).await;
             // When the actor is gone there is nobody left to tell.
-            let _gone = myself.cast(ShardAssignerMsg::Seen(seen));
+            let _gone = myself.cast(ShardAssignerMsg::Found(found));
         });
     }
 
-    fn act(&mut self, shards: &[Shard], leases: &[Lease]) {
+    fn looked(&mut self) {
+        let before = std::mem::replace(&mut self.looking, Looking::No);
+        if let Looking::AndAgain { at_all } = before {
+            self.look(at_all);
+        }
+    }
+
+    fn act(&mut self, finding: Finding) {
         let now = Instant::now();
-        self.sightings.note(leases, now);
-        let expires_after = self.args.application.timing.expires_after;
-        if let (false, Some(left)) = (self.expiry_awaited, self.sightings.next_expiry(&self.args.worker, now, expires_after)) {
+        self.table_made = true;
+        self.sightings.note(&finding.leases, now);
+        (self.shards, self.leases) = (finding.shards, finding.leases);
+        let (worker, expires_after) = (self.args.worker.as_str(), self.args.application.timing.expires_after);
+        let arrived = |shard: &ShardId| {
+            let lease = self.leases.iter().find(|lease| lease.shard == *shard);
+            lease.is_none_or(|lease| lease.owner.as_deref() == Some(worker))
+        };
+        self.coming.retain(|shard, since| !arrived(shard) && since.elapsed() < PROMISE_LASTS);
+        if let (false, Some(left)) = (self.expiry_awaited, self.sightings.next_expiry(worker, now, expires_after)) {
             self.expiry_awaited = true;
             self.myself.cast_after(left, || ShardAssignerMsg::ExpiryDue);
         }
-        let running: HashSet<ShardId> = self.lanes.keys().cloned().collect();
-        let steps = plan(&Situation {
-            shards,
-            leases,
-            sightings: &self.sightings,
-            worker: &self.args.worker,
-            running: &running,
-            start: &self.args.application.start,
-            now,
-            expires_after,
-        });
-        if steps.is_empty() || self.draining {
-            return;
+        let free = self.survey(|survey| survey.free());
+        self.sightings.note_free(&free, now);
+        // A node that cannot show that it lives would lose at once what it takes.
+        let may_act = !self.draining && self.args.cluster.pulse.is_fresh();
+        let (steps, board) = self.survey(|survey| (if may_act { survey.plan() } else { Vec::new() }, survey.board()));
+        let settled = may_act && steps.is_empty() && self.coming.is_empty() && self.leaving.is_empty();
+        self.args.application.board.put_up(board, settled);
+        if !free.is_empty() {
+            self.myself.cast_after(PAUSE, || ShardAssignerMsg::LookAgain);
+        }
+        if steps.is_empty() {
+            return self.looked();
         }
         let (application, worker, myself) = (self.args.application.clone(), self.args.worker.clone(), self.myself.clone());
-        self.looking = true;
-        self.running.spawn(async move {
-            let created = steps.iter().any(|step| matches!(step, Step::Create(_)));
-            let taken = perform(&application, &worker, steps).await;
-            // When the actor is gone there is nobody left to tell.
-            let _gone = myself.cast(ShardAssignerMsg::Taken(taken));
-            if created {
-                let _gone = myself.cast(ShardAssignerMsg::LookAgain);
-            }
-        });
+        let peers = Arc::clone(&self.args.cluster.peers);
+        self.running.spawn(async move { perform(&application, peers.as_ref(), &worker, steps, &myself).await });
+    }
+
+    fn survey<T>(&self, read: impl FnOnce(&Survey<'_>) -> T) -> T {
+        let (running, coming) = (self.lanes.keys().cloned().collect(), self.coming.keys().cloned().collect::<BTreeSet<_>>());
+        let application = &self.args.application;
+        let situation = Situation {
+            shards: &self.shards,
+            leases: &self.leases,
+            sightings: &self.sightings,
+            view: &self.view,
+            application: &application.name,
+            role: application.stages.role().label(),
+            worker: &self.args.worker,
+            running: &running,
+            leaving: &self.leaving,
+            coming: &coming,
+            start: &application.start,
+            now: Instant::now(),
+            expires_after: application.timing.expires_after,
+        };
+        read(&Survey::of(&situation))
+    }
+
+    fn nodes_changed(&mut self, view: Arc<ClusterView>) {
+        let bears_on_leases = |view: &ClusterView| -> Vec<_> {
+            let node = |node: &super::ClusterNode| (node.worker.clone(), node.presence, node.draining);
+            view.nodes.iter().map(node).collect()
+        };
+        let changed = bears_on_leases(&self.view) != bears_on_leases(&view);
+        self.view = view;
+        if changed {
+            self.look(false);
+        }
     }
 
     async fn start_lane(&mut self, supervisor: ActorCell, lease: Lease) -> Result<(), ActorProcessingErr> {
-        if self.draining || self.lanes.contains_key(&lease.shard) {
+        self.coming.remove(&lease.shard);
+        if self.lanes.contains_key(&lease.shard) {
             return Ok(());
         }
         let (args, application, shard) = (&self.args, &self.args.application, lease.shard.clone());
@@ -238,6 +338,7 @@ impl AssignerState {
         let ended = self.lanes.iter().find(|(_, (_, lane))| lane.cell().get_id() == cell.get_id());
         let Some((shard, (spot, _))) = ended.map(|(shard, lane)| (shard.clone(), lane.clone())) else { return };
         self.lanes.remove(&shard);
+        self.leaving.remove(&shard);
         match error {
             Some(error) => {
                 tracing::warn!(lane = spot.path, error, "lane supervisor died; its lease will be taken anew");
@@ -245,51 +346,74 @@ impl AssignerState {
             }
             None => self.args.table.forget_tree(&spot.path),
         }
-        // A closed shard's children may start now. A lane that fails at once must not turn this into a busy loop.
-        let delay = if error.is_some() { Duration::from_secs(1) } else { Duration::ZERO };
-        self.myself.cast_after(delay, || ShardAssignerMsg::LookAgain);
+        // A closed shard's children may start now.
+        let delay = if error.is_some() { PAUSE } else { Duration::ZERO };
+        self.myself.cast_after(delay, || ShardAssignerMsg::LookAtAll);
     }
 
+    fn give(&self, taker: &str) -> Option<ShardId> {
+        if self.draining { None } else { self.survey(|survey| survey.give(taker)) }
+    }
+
+    /// Closes a lane; its last write makes the lease another worker's, who is then told.
+    fn hand_over(&mut self, shard: ShardId, to: Option<String>) {
+        let Some((spot, lane)) = self.lanes.get(&shard) else { return };
+        tracing::info!(lane = spot.path, to, "lease goes to another node");
+        let closing = close_lane(lane.actor().clone(), to.clone(), MOVE_PATIENCE);
+        let (peers, application) = (Arc::clone(&self.args.cluster.peers), self.args.application.name.clone());
+        self.leaving.insert(shard, to.clone());
+        while self.leaves.try_join_next().is_some() {}
+        self.leaves.spawn(async move {
+            closing.await;
+            if let Some(to) = to {
+                tell(peers.as_ref(), &to, &application).await;
+            }
+        });
+    }
+
+    /// Gives every lease to another node, or sets it free where there is none to take it.
     fn drain(&mut self, patience: Duration, done: RpcReplyPort<bool>) {
         self.draining = true;
-        self.running.abort_all();
-        let lanes: Vec<_> = self.lanes.values().map(|(_, lane)| lane.actor().clone()).collect();
+        self.watching.abort_all();
+        let mut away = self.survey(|survey| survey.away());
+        // Lanes on their way to another node keep their destination.
+        away.extend(self.leaving.clone());
+        let lane = |shard| self.lanes.get(shard).map(|(_, lane)| lane.actor().clone());
+        let lanes: Vec<_> = away.iter().filter_map(|(shard, to)| Some((lane(shard)?, to.clone()))).collect();
+        self.leaving.extend(away);
+        let mut taking = std::mem::take(&mut self.running);
+        let (peers, application) = (Arc::clone(&self.args.cluster.peers), self.args.application.name.clone());
         let myself = self.myself.clone();
-        self.running.spawn(async move {
-            // A lane that is gone already, or does not answer in time, leaves a lease that expires.
-            let drain = |lane: ActorRef<LaneSupervisorMsg>| async move {
-                lane.call(|done| LaneSupervisorMsg::Drain { to: None, patience, done }, Some(patience + Duration::from_secs(10)))
-                    .await
+        self.leaves.spawn(async move {
+            let (peers, application) = (peers.as_ref(), application.as_str());
+            let leave = |(lane, to): (ActorRef<LaneSupervisorMsg>, Option<String>)| async move {
+                let finished = close_lane(lane, to.clone(), patience).await;
+                if let Some(to) = to {
+                    tell(peers, &to, application).await;
+                }
+                finished
             };
-            let answers = futures::future::join_all(lanes.into_iter().map(drain)).await;
-            let finished = answers.iter().all(|answer| matches!(answer, Ok(CallResult::Success(true))));
-            let _gone = done.send(finished);
+            let finished = futures::future::join_all(lanes.into_iter().map(leave)).await;
+            let taken = async { while taking.join_next().await.is_some() {} };
+            // What is taken too late is not started, and expires.
+            let _given_up = tokio::time::timeout(TAKING_PATIENCE, taken).await;
+            let _gone = done.send(finished.into_iter().all(|finished| finished));
             let _gone = myself.cast(ShardAssignerMsg::Drained);
         });
     }
 }
 
-async fn see(application: &Application, table_made: bool) -> Result<(Vec<Shard>, Vec<Lease>), SyncError> {
-    if !table_made {
-        application.leases.ensure().await?;
-    }
-    let shards = application.source.shards().await?;
-    Ok((shards, application.leases.list().await?))
+/// Whether everything that the lane had begun has ended. A lane that is gone already, or does not answer in time, leaves a lease
+/// that expires.
+async fn close_lane(lane: ActorRef<LaneSupervisorMsg>, to: Option<String>, patience: Duration) -> bool {
+    let limit = patience + Duration::from_secs(10);
+    let closed = lane.call(|done| LaneSupervisorMsg::Drain { to, patience, done }, Some(limit)).await;
+    matches!(closed, Ok(CallResult::Success(true)))
 }
 
-/// Does what can be done; what another node was faster at, or what fails, shows at the next look.
-async fn perform(application: &Application, worker: &str, steps: Vec<Step>) -> Vec<Lease> {
-    let mut taken = Vec::new();
-    for step in steps {
-        let result = match &step {
-            Step::Create(new) => application.leases.create(new).await.map(|_| None),
-            Step::Take(lease) => application.leases.take(lease, worker).await.map(Some),
-        };
-        match result {
-            Ok(lease) => taken.extend(lease),
-            Err(LeaseError::Lost(shard)) => tracing::info!(%shard, "another node was faster"),
-            Err(error) => tracing::warn!(application = application.name, %error, "lease not made or taken"),
-        }
+/// Who is not told finds out at its next look.
+async fn tell(peers: &dyn crate::ports::Peers, worker: &str, application: &str) {
+    if let Err(failure) = peers.assigned(worker, application).await {
+        tracing::debug!(%failure, "not told of a lease");
     }
-    taken
 }
