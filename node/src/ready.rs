@@ -106,7 +106,8 @@ impl Drop for ReadyFile {
 #[cfg(test)]
 mod tests {
     use speedtrap_actors::domain::ShardId;
-    use speedtrap_actors::observe::{ActorTable, LaneStats};
+    use speedtrap_actors::flow::Pulse;
+    use speedtrap_actors::observe::{ActorTable, LaneStats, LeaseBoard};
 
     use super::*;
     use crate::api::ApplicationView;
@@ -129,8 +130,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_node_is_ready_when_every_application_has_its_lanes_running() {
         let stats = LaneStats::default();
-        let application = ApplicationView { name: "a".into(), role: "enrich", stats: stats.clone() };
-        let view = NodeView::new("node-1", vec![application], ActorTable::default(), None);
+        let application =
+            ApplicationView { name: "a".into(), role: "enrich", stats: stats.clone(), board: LeaseBoard::default() };
+        let view = NodeView::new("node-1#1", vec![application], ActorTable::default(), None, Pulse::unwatched());
         let source: Arc<dyn ShardSource> = Arc::new(speedtrap_actors::testing::ScriptedShard::new("in", "shardId-0"));
         let soon = Duration::from_secs(5);
         assert!(tokio::time::timeout(soon, wait(&view, std::slice::from_ref(&source))).await.is_err(), "it has no lane");

@@ -7,18 +7,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use ractor::concurrency::oneshot;
-use speedtrap_actors::cluster::{Cluster, NodeSupervisorMsg, start_node};
+use speedtrap_actors::cluster::{Cluster, Links, NodeSupervisorMsg, start_node};
+use speedtrap_actors::flow::Pulse;
 use speedtrap_actors::observe::{ActorTable, Mailbox};
 use speedtrap_actors::ports::StartAt;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::api::{self, ApplicationView, CacheCounts, DriverCache, NodeView, Phase};
+use crate::api::{self, Api, ApplicationView, CacheCounts, DriverCache, NodeView, Phase};
 use crate::commands::load_for_node;
 use crate::config::{DrainConfig, Flags, NodeConfig, RoleName};
 use crate::exit::{Exit, Stop};
 use crate::ready::{self, ReadyFile};
-use crate::signals::Signals;
+use crate::signals::{Signal, Signals};
 use crate::{telemetry, wiring};
 
 /// Share of the drain timeout that lanes have to finish; the rest is for releasing leases.
@@ -91,12 +92,14 @@ async fn live(config: &NodeConfig, start: &StartAt, ready_file: ReadyFile) -> Re
     };
     let sources: Vec<_> = wired.applications.iter().map(|application| Arc::clone(&application.source)).collect();
     let actors = ActorTable::default();
-    let view = Arc::new(view_of(config, &wired, actors.clone()));
+    let worker = format!("{}#{}", config.node.name, boot_ms());
+    let (links, cluster) = (Links::none_yet(), Cluster::alone());
+    let view = Arc::new(view_of(&worker, &wired, actors.clone(), cluster.pulse.clone()));
+    let api = Api::new(Arc::clone(&view), links.view(), Arc::new(links));
     let mut server = JoinSet::new();
-    server.spawn(axum::serve(listener, api::router(Arc::clone(&view))).into_future());
+    server.spawn(axum::serve(listener, api::router(Arc::new(api))).into_future());
 
-    let owner = format!("{}#{}", config.node.name, boot_ms());
-    let root = start_node(&owner, &actors, wired.applications, Cluster::alone())
+    let root = start_node(&worker, &actors, wired.applications, cluster)
         .await
         .map_err(|error| Stop::new(Exit::Failed, "the node's actors cannot be started").why(error))?;
     tracing::info!(node = config.node.name, api = %address, roles = ?config.node.roles, "node started");
@@ -106,20 +109,20 @@ async fn live(config: &NodeConfig, start: &StartAt, ready_file: ReadyFile) -> Re
         view.enter(Phase::Running);
         ready_file.write(&config.node.name, address)
     };
-    let signal = tokio::select! {
-        signal = signals.next() => signal,
+    let asked = tokio::select! {
+        asked = asked_to_end(&mut signals, &view) => asked,
         stop = died(&root) => return Err(stop),
         written = getting_ready => {
             written?;
             tracing::info!(node = config.node.name, "node is ready");
             tokio::select! {
-                signal = signals.next() => signal,
+                asked = asked_to_end(&mut signals, &view) => asked,
                 stop = died(&root) => return Err(stop),
             }
         }
     };
     view.enter(Phase::Draining);
-    tracing::info!(?signal, "draining");
+    tracing::info!(asked, "draining");
     let drained = drain(&root, &config.drain);
     tokio::select! {
         drained = drained => drained,
@@ -135,11 +138,23 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, Stop> {
     })
 }
 
-fn view_of(config: &NodeConfig, wired: &wiring::Wired, actors: ActorTable) -> NodeView {
+/// Waits until somebody wants the node to end, and says how that was told.
+async fn asked_to_end(signals: &mut Signals, view: &NodeView) -> &'static str {
+    tokio::select! {
+        signal = signals.next() => match signal {
+            Signal::Terminate => "SIGTERM",
+            Signal::Interrupt => "SIGINT",
+        },
+        () = view.drain_asked.notified() => "speedtrap drain",
+    }
+}
+
+fn view_of(worker: &str, wired: &wiring::Wired, actors: ActorTable, pulse: Pulse) -> NodeView {
     let application = |application: &speedtrap_actors::cluster::Application| ApplicationView {
         name: application.name.clone(),
         role: application.stages.role().label(),
         stats: application.stats.clone(),
+        board: application.board.clone(),
     };
     let drivers = wired.drivers.as_ref().map(|drivers| {
         let (counted, told) = (Arc::clone(drivers), Arc::clone(drivers));
@@ -149,7 +164,7 @@ fn view_of(config: &NodeConfig, wired: &wiring::Wired, actors: ActorTable) -> No
         };
         DriverCache { counts: Box::new(counts), load_committed: Box::new(move || told.load_committed()) }
     });
-    NodeView::new(&config.node.name, wired.applications.iter().map(application).collect(), actors, drivers)
+    NodeView::new(worker, wired.applications.iter().map(application).collect(), actors, drivers, pulse)
 }
 
 /// Ends when the root actor does, which it never should by itself.

@@ -56,9 +56,9 @@ fn print_shows_the_merged_configuration_without_secrets() {
 
 #[test]
 fn a_node_that_is_not_there_is_unreachable() {
-    for command in ["status", "actors"] {
-        let (code, out, err) = ended(&speedtrap(&[command], &[("SPEEDTRAP_NODE_URL", NOWHERE)]));
-        assert_eq!((code, out.as_str()), (Some(69), ""));
+    for command in [&["status"][..], &["actors"], &["nodes"], &["shards"], &["drain", "node-2"]] {
+        let (code, out, err) = ended(&speedtrap(command, &[("SPEEDTRAP_NODE_URL", NOWHERE)]));
+        assert_eq!((code, out.as_str()), (Some(69), ""), "{command:?}");
         assert!(err.contains(NOWHERE) && err.contains("next:"), "{err}");
     }
 }
@@ -86,8 +86,24 @@ fn a_start_that_cannot_work_says_what_why_and_what_next() {
 }
 
 #[test]
+fn every_command_has_examples_that_begin_with_its_name() {
+    for command in ["run", "status", "nodes", "shards", "actors", "drain", "config"] {
+        let (code, out, _) = ended(&speedtrap(&[command, "--help"], &[]));
+        let examples = out.split_once("Examples:\n").map(|(_, examples)| examples.to_owned()).unwrap_or_default();
+        assert!(code == Some(0) && examples.contains(&format!("speedtrap {command}")), "{command}: {out}");
+    }
+}
+
+#[test]
 fn usage_faults_end_with_two() {
-    for args in [vec!["fly"], vec!["run", "--roles", "pilot"], vec!["run", "--start", "yesterday"]] {
+    for args in [
+        vec!["drain"],
+        vec!["drain", "a/b"],
+        vec!["drain", "a", "--timeout", "soon"],
+        vec!["fly"],
+        vec!["run", "--roles", "pilot"],
+        vec!["run", "--start", "yesterday"],
+    ] {
         assert_eq!(ended(&speedtrap(&args, &[])).0, Some(2), "{args:?}");
     }
 }

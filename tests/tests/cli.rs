@@ -150,7 +150,7 @@ async fn a_node_shows_itself_and_ends_in_good_order() -> Result<()> {
     let node = Node::start(&sandbox.endpoints, sandbox.folder(), "node-1").await?;
     let ask = async |verb: &str| {
         let mut command = programs::command("speedtrap")?;
-        command.args([verb, "--json", "--node", &node.url]);
+        command.args([verb, "--local", "--json", "--node", &node.url]);
         run(command).await
     };
     let status = ask("status").await?;

@@ -55,14 +55,12 @@ impl Links {
         }
     }
 
-    /// Tells all linked nodes, at the same time, that a load of drivers was committed; says of each whether it heard.
-    pub async fn load_committed(&self, load_id: &str) -> Vec<(String, Result<(), PeerFailure>)> {
-        let workers: Vec<String> = self.gateways().keys().cloned().collect();
-        let tell = |worker: String| async move {
-            let told = self.call(&worker, |answer| GatewayMsg::LoadCommitted(load_id.to_owned(), answer)).await;
-            (worker, told)
-        };
-        futures::future::join_all(workers.into_iter().map(tell)).await
+    /// Tells another node that a load of drivers was committed. Twice does no harm.
+    ///
+    /// # Errors
+    /// When it is not linked or did not answer.
+    pub async fn load_committed(&self, worker: &str, load_id: &str) -> Result<(), PeerFailure> {
+        self.call(worker, |answer| GatewayMsg::LoadCommitted(load_id.to_owned(), answer)).await
     }
 
     /// Tells another node to drain and end; it answers that it has begun.

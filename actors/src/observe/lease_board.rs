@@ -1,5 +1,6 @@
 //! The leases of one application as its assigner saw them last, for whoever wants to show them.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ struct Seen {
     leases: Vec<SeenLease>,
     settled: bool,
     at: Instant,
+    /// Since when a lease could be taken and nobody who lives has held it.
+    unowned: BTreeMap<ShardId, Instant>,
 }
 
 /// The board at one moment.
@@ -27,6 +30,8 @@ pub struct BoardSnapshot {
     pub settled: bool,
     /// How long ago that was seen.
     pub age: Duration,
+    /// The leases that could be taken and that nobody who lives holds, with for how long that has been seen.
+    pub unowned: BTreeMap<ShardId, Duration>,
 }
 
 /// One lease as it was seen.
@@ -66,14 +71,25 @@ pub enum LeaseState {
 impl LeaseBoard {
     /// Puts up what was seen.
     pub fn put_up(&self, leases: Vec<SeenLease>, settled: bool) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Seen { leases, settled, at: Instant::now() });
+        let now = Instant::now();
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = seen.take().map(|seen| seen.unowned).unwrap_or_default();
+        let is_unowned = |lease: &&SeenLease| matches!(lease.state, LeaseState::Free | LeaseState::Expired);
+        let since = |lease: &SeenLease| (lease.shard.clone(), before.get(&lease.shard).copied().unwrap_or(now));
+        let unowned = leases.iter().filter(is_unowned).map(since).collect();
+        *seen = Some(Seen { leases, settled, at: now, unowned });
     }
 
     /// What was seen last; `None` before the first look.
     #[must_use]
     pub fn snapshot(&self) -> Option<BoardSnapshot> {
         let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.as_ref().map(|seen| BoardSnapshot { leases: seen.leases.clone(), settled: seen.settled, age: seen.at.elapsed() })
+        seen.as_ref().map(|seen| BoardSnapshot {
+            leases: seen.leases.clone(),
+            settled: seen.settled,
+            age: seen.at.elapsed(),
+            unowned: seen.unowned.iter().map(|(shard, since)| (shard.clone(), since.elapsed())).collect(),
+        })
     }
 }
 
@@ -88,6 +104,37 @@ impl LeaseState {
             Self::WaitsForParent => "waits_for_parent",
             Self::HandingOver => "handing_over",
             Self::Ended => "ended",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_counts_as_unowned_from_when_it_was_first_seen_so_until_it_is_held() {
+        let board = LeaseBoard::default();
+        let lease = |state| SeenLease {
+            shard: ShardId::new("a"),
+            owner: None,
+            counter: 1,
+            checkpoint: "TRIM_HORIZON".into(),
+            parents: Vec::new(),
+            state,
+        };
+        assert!(board.snapshot().is_none());
+        let unowned = || board.snapshot().expect("seen").unowned.get(&ShardId::new("a")).copied();
+        for (state, seconds) in [
+            (LeaseState::Expired, Some(0)),
+            (LeaseState::Free, Some(1)),
+            (LeaseState::Held, None),
+            (LeaseState::Free, Some(0)),
+            (LeaseState::WaitsForParent, None),
+        ] {
+            board.put_up(vec![lease(state)], false);
+            assert_eq!(unowned(), seconds.map(Duration::from_secs), "{state:?}");
+            tokio::time::advance(Duration::from_secs(1)).await;
         }
     }
 }

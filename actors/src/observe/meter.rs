@@ -32,8 +32,8 @@ pub struct MeterSnapshot {
     pub busy: Duration,
     /// Time spent waiting for a rate limit, a retry or a remote answer.
     pub waiting: Duration,
-    /// Whether it waits now.
-    pub is_waiting: bool,
+    /// For how long it has been waiting now, if it does.
+    pub waiting_for: Option<Duration>,
     /// Time since the actor was started.
     pub up: Duration,
 }
@@ -84,7 +84,7 @@ impl Meter {
     pub fn snapshot(&self) -> MeterSnapshot {
         let up = self.born.elapsed();
         let since = self.waiting_since.load(Relaxed);
-        let current = if since == 0 { 0 } else { micros(up).saturating_sub(since - 1) };
+        let current = (since != 0).then(|| Duration::from_micros(micros(up).saturating_sub(since.saturating_sub(1))));
         let done = self.done.load(Relaxed);
         let received = self.received.load(Relaxed).max(done);
         MeterSnapshot {
@@ -92,8 +92,8 @@ impl Meter {
             received,
             done,
             busy: Duration::from_micros(self.busy_us.load(Relaxed)),
-            waiting: Duration::from_micros(self.waited_us.load(Relaxed) + current),
-            is_waiting: since != 0,
+            waiting: Duration::from_micros(self.waited_us.load(Relaxed)) + current.unwrap_or_default(),
+            waiting_for: current,
             up,
         }
     }
@@ -132,9 +132,12 @@ mod tests {
         let meter = Meter::new();
         let waiting = meter.wait();
         tokio::time::advance(Duration::from_secs(2)).await;
-        assert_eq!((meter.snapshot().waiting, meter.snapshot().is_waiting), (Duration::from_secs(2), true));
+        assert_eq!(
+            (meter.snapshot().waiting, meter.snapshot().waiting_for),
+            (Duration::from_secs(2), Some(Duration::from_secs(2)))
+        );
         drop(waiting);
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!((meter.snapshot().waiting, meter.snapshot().is_waiting), (Duration::from_secs(2), false));
+        assert_eq!((meter.snapshot().waiting, meter.snapshot().waiting_for), (Duration::from_secs(2), None));
     }
 }

@@ -27,6 +27,15 @@ fn names_loopback(headers: &HeaderMap) -> bool {
     ["localhost", "127.0.0.1", "[::1]"].iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
+/// Lets in only what no web form of another site can send: such a form posts text or form data, but no JSON.
+pub(super) fn must_be_json(headers: &HeaderMap) -> Result<(), Problem> {
+    let is_json = |value: &str| value.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"));
+    if headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(is_json) {
+        return Ok(());
+    }
+    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", "the body must be application/json"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,10 +6,11 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use super::NodeView;
+use super::cluster::Api;
+use super::guard::must_be_json;
 use super::problem::Problem;
 
 /// Longest name of a load.
@@ -28,29 +29,37 @@ pub(super) struct Accepted {
     load_id: String,
     /// Whether this node remembers drivers at all.
     cache_renewed: bool,
+    /// How many nodes know of it now, this one included.
+    nodes_told: usize,
+    /// Nodes that do not yet; they are told again for a minute.
+    failed: Vec<NotTold>,
 }
 
-/// Makes every later lookup see what was loaded. Telling the same load again does no harm.
+/// A node that could not be told.
+#[derive(Debug, Serialize)]
+struct NotTold {
+    node: String,
+    why: String,
+}
+
+/// Makes every later lookup, on every node, see what was loaded. Telling the same load again does no harm.
 pub(super) async fn committed(
-    State(view): State<Arc<NodeView>>,
+    State(api): State<Arc<Api>>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<Accepted>), Problem> {
-    // A web form of another site can post text or a form, but no JSON.
-    let is_json = |value: &str| value.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"));
-    if !headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(is_json) {
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", "the body must be application/json"));
-    }
+    must_be_json(&headers)?;
     let body = body.map_err(|error| Problem::new(error.status(), "body_unreadable", error.body_text()))?;
-    let load: Load = serde_json::from_slice(&body)
+    let Load { load_id } = serde_json::from_slice(&body)
         .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad_load", format!("the body is no load: {error}")))?;
-    if load.load_id.is_empty() || load.load_id.len() > MOST_LOAD_ID_BYTES {
+    if load_id.is_empty() || load_id.len() > MOST_LOAD_ID_BYTES {
         let detail = format!("load_id must have 1 to {MOST_LOAD_ID_BYTES} bytes");
         return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_load", detail));
     }
-    if let Some(drivers) = &view.drivers {
-        (drivers.load_committed)();
-    }
-    tracing::info!(load_id = load.load_id, "drivers were loaded");
-    Ok((StatusCode::ACCEPTED, Json(Accepted { schema: 1, load_id: load.load_id, cache_renewed: view.drivers.is_some() })))
+    api.node.load_committed(&load_id);
+    let told = api.news.spread(&load_id).await;
+    let failed = told.failed.into_iter().map(|(node, why)| NotTold { node, why }).collect();
+    let cache_renewed = api.node.drivers.is_some();
+    let accepted = Accepted { schema: 1, load_id, cache_renewed, nodes_told: told.n_told + 1, failed };
+    Ok((StatusCode::ACCEPTED, Json(accepted)))
 }

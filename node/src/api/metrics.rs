@@ -10,10 +10,12 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
+use speedtrap_actors::cluster::Presence;
 use speedtrap_actors::domain::Outcome;
+use speedtrap_actors::observe::LeaseState;
 
-use super::NodeView;
 use super::pages::{checkpoint_age, known_lag};
+use super::{Api, NodeView};
 
 type Seconds = Gauge<f64, AtomicU64>;
 
@@ -40,16 +42,29 @@ struct StageLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LeaseLabels {
+    stage: &'static str,
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PresenceLabel {
+    presence: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabel {
     result: &'static str,
 }
 
 /// All metrics in the OpenMetrics text format. Actors are counted by kind, never one by one: a node may have thousands.
-pub(super) fn text(view: &NodeView) -> Result<String, fmt::Error> {
+pub(super) fn text(api: &Api) -> Result<String, fmt::Error> {
+    let view = &api.node;
     let mut registry = Registry::with_prefix("speedtrap");
     add_actors(&mut registry, view);
     add_lanes(&mut registry, view);
     add_drivers(&mut registry, view);
+    add_cluster(&mut registry, api);
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(text)
@@ -150,6 +165,35 @@ fn add_drivers(registry: &mut Registry, view: &NodeView) {
     requests.get_or_create(&ResultLabel { result: "miss" }).inc_by(counts.misses);
     queries.inc_by(counts.queries);
     entries.set(signed(counts.entries));
+}
+
+fn add_cluster(registry: &mut Registry, api: &Api) {
+    let nodes = Family::<PresenceLabel, Gauge>::default();
+    let leases = Family::<LeaseLabels, Gauge>::default();
+    registry.register("cluster_nodes", "Nodes as this one sees them, itself included", nodes.clone());
+    registry.register("leases", "Leases that this node holds, and those that nobody holds", leases.clone());
+    let presences = [Presence::Here, Presence::Linked, Presence::Unlinked, Presence::Suspect, Presence::Dead];
+    for presence in presences {
+        nodes.get_or_create(&PresenceLabel { presence: presence.label() }).set(0);
+    }
+    let known = api.nodes();
+    for node in &known {
+        nodes.get_or_create(&PresenceLabel { presence: node.presence.label() }).inc();
+    }
+    if let Some(slowest) = known.iter().filter_map(|node| node.round_trip).max() {
+        let trip = Seconds::default();
+        trip.set(slowest.as_secs_f64());
+        registry.register("peer_round_trip_seconds_max", "Round trip to the slowest linked node; missing while unknown", trip);
+    }
+    for application in &api.node.applications {
+        let stage = application.role;
+        for lease in application.board.snapshot().into_iter().flat_map(|board| board.leases) {
+            let is_own = lease.owner.as_ref() == Some(&api.node.worker);
+            if is_own || !matches!(lease.state, LeaseState::Held | LeaseState::HandingOver) {
+                leases.get_or_create(&LeaseLabels { stage, state: lease.state.label() }).inc();
+            }
+        }
+    }
 }
 
 fn signed(value: u64) -> i64 {

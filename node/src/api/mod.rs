@@ -1,12 +1,18 @@
-//! The API that shows a node. Loopback only: it knows neither TLS nor users yet.
+//! The API of a node, which answers for the whole cluster. Loopback only: it knows neither TLS nor users yet.
 
+mod cluster;
+mod cluster_pages;
+mod drain;
 mod guard;
+mod lanes_page;
+mod load_news;
 mod loads;
 mod metrics;
 mod node_view;
 mod pages;
 mod problem;
 mod read;
+mod shards;
 
 use std::sync::Arc;
 
@@ -15,23 +21,31 @@ use axum::middleware;
 use axum::routing::{get, post};
 use axum::{Router, http::StatusCode};
 
+pub(crate) use cluster::Api;
+pub(crate) use cluster_pages::{ClusterActorsPage, ClusterStatusPage, NodePage, NodeStatus, NodesPage};
+pub(crate) use drain::DrainAccepted;
+use lanes_page::LanesPage;
 pub(crate) use node_view::{ApplicationView, CacheCounts, DriverCache, NodeView, Phase};
-pub(crate) use pages::{ActorPage, ActorsPage, LanePage, StatusPage};
 #[cfg(test)]
-pub(crate) use pages::{LastRestart, RestartPage};
+pub(crate) use pages::LastRestart;
+pub(crate) use pages::{ActorPage, ActorsPage, LanePage, RestartPage, StatusPage};
 use problem::Problem;
+pub(crate) use shards::{ShardPage, ShardsPage, SilentNode};
 
 /// Longest request body; the only one there is holds a few names.
 const BODY_LIMIT: usize = 16 << 10;
 
 /// All paths of the API.
-pub(crate) fn router(view: Arc<NodeView>) -> Router {
+pub(crate) fn router(api: Arc<Api>) -> Router {
     Router::new()
         .route("/healthz", get(read::healthz))
         .route("/readyz", get(read::readyz))
         .route("/metrics", get(read::metrics))
         .route("/api/v1/status", get(read::status))
         .route("/api/v1/actors", get(read::actors))
+        .route("/api/v1/nodes", get(read::nodes))
+        .route("/api/v1/shards", get(read::shards))
+        .route("/api/v1/nodes/{name}/drain", post(drain::drain))
         .route("/api/v1/loads", post(loads::committed))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "not_found", "there is no such page") })
         .method_not_allowed_fallback(|| async {
@@ -39,8 +53,10 @@ pub(crate) fn router(view: Arc<NodeView>) -> Router {
         })
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(middleware::from_fn(guard::only_loopback_names))
-        .with_state(view)
+        .with_state(api)
 }
 
+#[cfg(test)]
+mod cluster_tests;
 #[cfg(test)]
 mod tests;

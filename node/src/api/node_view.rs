@@ -2,19 +2,36 @@
 
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
-use speedtrap_actors::observe::{ActorTable, LaneStats};
+use speedtrap_actors::flow::Pulse;
+use speedtrap_actors::observe::{ActorTable, LaneStats, LeaseBoard};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// A node as the API sees it.
+use super::{ActorsPage, LanesPage, StatusPage};
+
+/// Lanes and counts of a node.
+pub(crate) const STATUS: &str = "status";
+/// Its actors.
+pub(crate) const ACTORS: &str = "actors";
+/// Its lanes, and the leases it saw.
+pub(crate) const LANES: &str = "lanes";
+
+/// This node as the API sees it.
 pub(crate) struct NodeView {
     /// The node's name.
     pub(crate) name: String,
+    /// `<name>#<boot>`: the owner in its leases.
+    pub(crate) worker: String,
     /// What runs on it.
     pub(crate) applications: Vec<ApplicationView>,
     /// All actors.
     pub(crate) actors: ActorTable,
     /// The cache of drivers, if the node looks up any.
     pub(crate) drivers: Option<DriverCache>,
+    /// Whether it may act.
+    pub(crate) pulse: Pulse,
+    /// Tells the program that somebody asked it to drain.
+    pub(crate) drain_asked: Notify,
     /// When it was started.
     pub(crate) started: Instant,
     phase: AtomicU8,
@@ -28,6 +45,8 @@ pub(crate) struct ApplicationView {
     pub(crate) role: &'static str,
     /// What its lanes did.
     pub(crate) stats: LaneStats,
+    /// Its leases as they were seen last.
+    pub(crate) board: LeaseBoard,
 }
 
 /// The cache of drivers as far as the API knows it.
@@ -65,9 +84,44 @@ pub(crate) enum Phase {
 
 impl NodeView {
     /// A node that starts now.
-    pub(crate) fn new(name: &str, applications: Vec<ApplicationView>, actors: ActorTable, drivers: Option<DriverCache>) -> Self {
-        let phase = AtomicU8::new(Phase::Starting as u8);
-        Self { name: name.to_owned(), applications, actors, drivers, started: Instant::now(), phase }
+    pub(crate) fn new(
+        worker: &str,
+        applications: Vec<ApplicationView>,
+        actors: ActorTable,
+        drivers: Option<DriverCache>,
+        pulse: Pulse,
+    ) -> Self {
+        Self {
+            name: worker.split('#').next().unwrap_or(worker).to_owned(),
+            worker: worker.to_owned(),
+            applications,
+            actors,
+            drivers,
+            pulse,
+            drain_asked: Notify::new(),
+            started: Instant::now(),
+            phase: AtomicU8::new(Phase::Starting as u8),
+        }
+    }
+
+    /// A page about this node alone, as other nodes ask for it.
+    pub(crate) fn page(&self, name: &str) -> Option<Vec<u8>> {
+        let page = match name {
+            STATUS => serde_json::to_vec(&StatusPage::of(self)),
+            ACTORS => serde_json::to_vec(&ActorsPage::of(self)),
+            LANES => serde_json::to_vec(&LanesPage::of(self)),
+            _ => return None,
+        };
+        // The pages hold names and numbers only, which always can be written.
+        page.ok()
+    }
+
+    /// Makes every later lookup see what was loaded.
+    pub(crate) fn load_committed(&self, load_id: &str) {
+        if let Some(drivers) = &self.drivers {
+            (drivers.load_committed)();
+        }
+        tracing::info!(load_id, "drivers were loaded");
     }
 
     /// How far it is.

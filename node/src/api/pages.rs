@@ -203,7 +203,7 @@ impl ActorPage {
             done: row.meter.done,
             busy_ms: millis(row.meter.busy),
             waiting_ms: millis(row.meter.waiting),
-            waiting: row.meter.is_waiting,
+            waiting: row.meter.waiting_for.is_some(),
             restarts: row.restarts,
             last: row.last_restart.as_ref().map(|last| LastRestart { at: time(last.at), reason: last.reason.clone() }),
             up_s: row.meter.up.as_secs(),
@@ -221,17 +221,17 @@ fn by_label(counts: &OutcomeCounts) -> BTreeMap<String, u64> {
     Outcome::ALL.iter().map(|outcome| (outcome.label().to_owned(), counts.get(*outcome))).collect()
 }
 
-fn place(position: &Position) -> String {
+pub(super) fn place(position: &Position) -> String {
     match position.sub {
         0 => position.sequence.as_str().to_owned(),
         sub => format!("{}/{sub}", position.sequence.as_str()),
     }
 }
 
-fn time(at: SystemTime) -> String {
+pub(super) fn time(at: SystemTime) -> String {
     jiff::Timestamp::try_from(at).map_or_else(|_| "unknown".to_owned(), |at| format!("{at:.3}"))
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -3,21 +3,23 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
 
 use super::problem::Problem;
-use super::{ActorsPage, NodeView, Phase, StatusPage, metrics as exposition};
+use super::{ActorsPage, Api, NodesPage, Phase, ShardsPage, StatusPage, metrics as exposition};
 
 /// The process answers.
 pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// The node works: every application has its lanes, and it is not about to stop.
-pub(super) async fn readyz(State(view): State<Arc<NodeView>>) -> Response {
-    match view.phase() {
+/// The node works: its lanes run, and it is not about to stop.
+pub(super) async fn readyz(State(api): State<Arc<Api>>) -> Response {
+    match api.node.phase() {
         Phase::Running => "ready\n".into_response(),
         phase => {
             let detail = format!("the node is {}", phase.label());
@@ -26,20 +28,61 @@ pub(super) async fn readyz(State(view): State<Arc<NodeView>>) -> Response {
     }
 }
 
-/// Lanes and counts.
-pub(super) async fn status(State(view): State<Arc<NodeView>>) -> Json<StatusPage> {
-    Json(StatusPage::of(&view))
+/// Which nodes a page is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Scope {
+    /// The one that is asked.
+    #[default]
+    Node,
+    /// All.
+    Cluster,
 }
 
-/// All actors, and the last restarts.
-pub(super) async fn actors(State(view): State<Arc<NodeView>>) -> Json<ActorsPage> {
-    Json(ActorsPage::of(&view))
+/// The only question mark that a page takes.
+#[derive(Debug, Deserialize)]
+pub(super) struct Scoped {
+    #[serde(default)]
+    scope: Scope,
+}
+
+type Question = Result<Query<Scoped>, QueryRejection>;
+
+fn scope(question: Question) -> Result<Scope, Problem> {
+    let bad = |error: QueryRejection| Problem::new(StatusCode::BAD_REQUEST, "bad_query", error.body_text());
+    question.map(|Query(scoped)| scoped.scope).map_err(bad)
+}
+
+/// Lanes and counts.
+pub(super) async fn status(State(api): State<Arc<Api>>, question: Question) -> Result<Response, Problem> {
+    Ok(match scope(question)? {
+        Scope::Node => Json(StatusPage::of(&api.node)).into_response(),
+        Scope::Cluster => Json(api.cluster_status().await).into_response(),
+    })
+}
+
+/// Actors, and the last restarts.
+pub(super) async fn actors(State(api): State<Arc<Api>>, question: Question) -> Result<Response, Problem> {
+    Ok(match scope(question)? {
+        Scope::Node => Json(ActorsPage::of(&api.node)).into_response(),
+        Scope::Cluster => Json(api.cluster_actors().await).into_response(),
+    })
+}
+
+/// All nodes.
+pub(super) async fn nodes(State(api): State<Arc<Api>>) -> Json<NodesPage> {
+    Json(api.nodes_page().await)
+}
+
+/// All shards of all applications.
+pub(super) async fn shards(State(api): State<Arc<Api>>) -> Json<ShardsPage> {
+    Json(api.shards().await)
 }
 
 /// Everything for Prometheus.
-pub(super) async fn metrics(State(view): State<Arc<NodeView>>) -> Response {
+pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
     const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    match exposition::text(&view) {
+    match exposition::text(&api) {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(error) => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "encoding_failed", error.to_string()).into_response(),
     }

@@ -6,9 +6,13 @@ use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde_json::Value;
+use speedtrap_actors::cluster::{ClusterView, Links};
 use speedtrap_actors::domain::{Outcome, OutcomeCounts, Position, SequenceNumber, ShardId};
-use speedtrap_actors::observe::{ActorTable, LaneState, LaneStats, Spot};
+use speedtrap_actors::flow::Pulse;
+use speedtrap_actors::observe::{ActorTable, LaneState, LaneStats, LeaseBoard, Spot};
+use tokio::sync::watch;
 
+use super::cluster::Reach;
 use super::*;
 
 struct Quiet;
@@ -23,29 +27,46 @@ impl Actor for Quiet {
     }
 }
 
-struct Served {
-    view: Arc<NodeView>,
-    enrich: LaneStats,
+pub(super) struct Served {
+    pub(super) view: Arc<NodeView>,
+    pub(super) enrich: LaneStats,
     notify: LaneStats,
-    loads: Arc<AtomicU64>,
+    pub(super) board: LeaseBoard,
+    pub(super) loads: Arc<AtomicU64>,
     url: String,
 }
 
-struct Answer {
-    status: u16,
+pub(super) struct Answer {
+    pub(super) status: u16,
     kind: String,
     text: String,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub(super) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
     }
 }
 
 async fn serve() -> Served {
+    let links = Links::none_yet();
+    serve_among(links.view(), Arc::new(links)).await
+}
+
+/// A node `node-1#1` among others.
+pub(super) async fn serve_among(nodes: watch::Receiver<Arc<ClusterView>>, reach: Arc<dyn Reach>) -> Served {
     let (enrich, notify, loads) = (LaneStats::default(), LaneStats::default(), Arc::new(AtomicU64::new(0)));
-    let application = |name: &str, role, stats: &LaneStats| ApplicationView { name: name.into(), role, stats: stats.clone() };
+    let board = LeaseBoard::default();
+    let application = |name: &str, role, stats: &LaneStats, board: LeaseBoard| ApplicationView {
+        name: name.into(),
+        role,
+        stats: stats.clone(),
+        board,
+    };
     let counted = Arc::clone(&loads);
     let drivers = DriverCache {
         counts: Box::new(|| CacheCounts { hits: 5, misses: 2, queries: 1, entries: 2 }),
@@ -53,17 +74,22 @@ async fn serve() -> Served {
             counted.fetch_add(1, Relaxed);
         }),
     };
-    let applications = vec![application("IotFastCarSensor", "enrich", &enrich), application("rtr-iot-notify", "notify", &notify)];
-    let view = Arc::new(NodeView::new("node-1", applications, ActorTable::default(), Some(drivers)));
+    let applications = vec![
+        application("IotFastCarSensor", "enrich", &enrich, board.clone()),
+        application("rtr-iot-notify", "notify", &notify, LeaseBoard::default()),
+    ];
+    let pulse = Pulse::unwatched();
+    let view = Arc::new(NodeView::new("node-1#1", applications, ActorTable::default(), Some(drivers), pulse));
+    let api = Api::new(Arc::clone(&view), nodes, reach);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     // The server ends with the test's runtime.
-    drop(tokio::spawn(axum::serve(listener, router(Arc::clone(&view))).into_future()));
-    Served { view, enrich, notify, loads, url }
+    drop(tokio::spawn(axum::serve(listener, router(Arc::new(api))).into_future()));
+    Served { view, enrich, notify, board, loads, url }
 }
 
 impl Served {
-    async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    pub(super) async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         let request = headers
             .iter()
             .fold(ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url)), |request, (name, value)| {
@@ -91,7 +117,7 @@ impl Served {
         stats.settled(&shard(), &counts);
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub(super) async fn get(&self, path: &str) -> Answer {
         self.ask("GET", path, &[], "").await
     }
 }
@@ -205,6 +231,7 @@ async fn a_committed_load_renews_the_cache() {
     let answer = served.ask("POST", "/api/v1/loads", &json, r#"{"load_id":"l1","rows":1000}"#).await;
     assert_eq!((answer.status, served.loads.load(Relaxed)), (202, 1));
     assert_eq!((&answer.json()["load_id"], &answer.json()["cache_renewed"]), (&"l1".into(), &true.into()));
+    assert_eq!((&answer.json()["nodes_told"], &answer.json()["failed"]), (&1.into(), &serde_json::json!([])));
 }
 
 #[tokio::test]
@@ -216,6 +243,9 @@ async fn bad_requests_are_told_what_is_wrong() {
         ("GET", "/nothing", vec![], "", 404, "not_found"),
         ("DELETE", "/api/v1/status", vec![], "", 405, "method_not_allowed"),
         ("GET", "/api/v1/status", vec![("host", "evil.example")], "", 403, "host_not_allowed"),
+        ("GET", "/api/v1/status?scope=galaxy", vec![], "", 400, "bad_query"),
+        ("POST", "/api/v1/nodes/node-1/drain", vec![("content-type", "text/plain")], "{}", 415, "not_json"),
+        ("POST", "/api/v1/nodes/node-9/drain", vec![json], "{}", 404, "unknown_node"),
         ("POST", "/api/v1/loads", vec![("content-type", "text/plain")], r#"{"load_id":"l"}"#, 415, "not_json"),
         ("POST", "/api/v1/loads", vec![json], "{}", 400, "bad_load"),
         ("POST", "/api/v1/loads", vec![json], r#"{"load_id":""}"#, 400, "bad_load"),

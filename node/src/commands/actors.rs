@@ -2,39 +2,48 @@
 
 use std::fmt::Write as _;
 
-use super::client::{NodeArgs, get};
+use super::client::{ScopeArgs, get};
+use super::nodes::note_silent;
 use super::print;
 use super::table::{number, span_ms, table};
-use crate::api::{ActorPage, ActorsPage};
+use crate::api::{ActorPage, ActorsPage, ClusterActorsPage, RestartPage};
 use crate::exit::{Exit, Stop};
 
 /// Restarts shown below the table; `--json` has all that the node keeps.
 const RESTARTS_SHOWN: usize = 10;
 
-/// Shows a node's actors.
+/// Shows the actors of all nodes, or of one.
 ///
 /// # Errors
-/// When the node does not answer.
-pub(crate) fn actors(args: &NodeArgs) -> Result<Exit, Stop> {
-    let (json, page) = get::<ActorsPage>(&args.node, "/api/v1/actors")?;
-    print(&if args.json { json + "\n" } else { render(&page) });
+/// When the node that is asked does not answer.
+pub(crate) fn actors(args: &ScopeArgs) -> Result<Exit, Stop> {
+    let node = &args.node;
+    let (json, rows, restarts) = if args.local {
+        let (json, page) = get::<ActorsPage>(&node.node, "/api/v1/actors")?;
+        (json, page.rows, page.restarts)
+    } else {
+        let (json, page) = get::<ClusterActorsPage>(&node.node, "/api/v1/actors?scope=cluster")?;
+        note_silent(&page.silent);
+        (json, page.rows, page.restarts)
+    };
+    print(&if node.json { json + "\n" } else { render(&rows, &restarts) });
     Ok(Exit::Ok)
 }
 
-fn render(page: &ActorsPage) -> String {
+fn render(actors: &[ActorPage], log: &[RestartPage]) -> String {
     let mut out = String::new();
-    let restarts: u64 = page.rows.iter().map(|row| row.restarts).sum();
-    let queued: u64 = page.rows.iter().map(|row| row.mailbox).sum();
+    let restarts: u64 = actors.iter().map(|row| row.restarts).sum();
+    let queued: u64 = actors.iter().map(|row| row.mailbox).sum();
     // Writing to a String cannot fail.
-    let _infallible = writeln!(out, "{} actors, {queued} messages waiting, {restarts} restarts\n", page.total);
+    let _infallible = writeln!(out, "{} actors, {queued} messages waiting, {restarts} restarts\n", actors.len());
     let mut rows = table(&["ACTOR", "ID", "KIND", "STATE", "MAILBOX", "RECEIVED", "DONE", "BUSY", "WAITING", "RESTARTS"]);
-    for row in &page.rows {
+    for row in actors {
         rows.add_row(cells(row));
     }
     let _infallible = writeln!(out, "{}", rows.trim_fmt());
-    if !page.restarts.is_empty() {
+    if !log.is_empty() {
         let mut last = table(&["RESTARTED AT", "ACTOR", "REASON"]);
-        for restart in page.restarts.iter().rev().take(RESTARTS_SHOWN) {
+        for restart in log.iter().rev().take(RESTARTS_SHOWN) {
             last.add_row([&restart.at, &restart.actor, &restart.reason]);
         }
         let _infallible = writeln!(out, "\n{}", last.trim_fmt());
@@ -63,7 +72,7 @@ fn cells(row: &ActorPage) -> [String; 10] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{LastRestart, RestartPage};
+    use crate::api::LastRestart;
 
     #[test]
     fn shows_the_tree_and_the_latest_restarts_first() {
@@ -85,13 +94,8 @@ mod tests {
             up_s: 60,
         };
         let restart = |at: &str| RestartPage { at: at.into(), actor: "node/lane".into(), reason: "panicked".into(), attempt: 1 };
-        let page = ActorsPage {
-            schema: 1,
-            total: 2,
-            rows: vec![row("node", None), row("node/lane", Some("node"))],
-            restarts: vec![restart("2026-01-01T00:00:00Z"), restart("2026-01-02T00:00:00Z")],
-        };
-        let shown = render(&page);
+        let rows = [row("node", None), row("node/lane", Some("node"))];
+        let shown = render(&rows, &[restart("2026-01-01T00:00:00Z"), restart("2026-01-02T00:00:00Z")]);
         assert!(shown.starts_with("2 actors, 6 messages waiting, 2 restarts\n"), "{shown}");
         assert!(shown.contains("  lane ") && shown.contains("running, waiting") && shown.contains("1.5 s"), "{shown}");
         assert!(shown.find("2026-01-02") < shown.find("2026-01-01"), "{shown}");

@@ -3,6 +3,9 @@
 mod actors;
 mod client;
 mod config;
+mod drain;
+mod nodes;
+mod shards;
 mod status;
 mod table;
 
@@ -20,7 +23,8 @@ use crate::exit::{Exit, Stop};
 Examples:
   speedtrap run --config speedtrap.toml --name node-1
   speedtrap status
-  speedtrap actors --json
+  speedtrap nodes
+  speedtrap drain node-2
   speedtrap config defaults > speedtrap.toml
 
 Exit codes: 0 ok, 1 failed, 2 usage, 3 unhealthy, 4 not found, 5 refused, 6 timed out, 69 unreachable, 78 bad config,
@@ -35,10 +39,42 @@ pub(crate) struct Cli {
 enum Command {
     /// Runs a node until SIGTERM or Ctrl-C, then finishes what it has begun.
     Run(crate::run::RunArgs),
-    /// Shows a node's lanes and counts; exit code 3 if it is not healthy.
-    Status(client::NodeArgs),
-    /// Shows a node's actors: mailboxes, work done, restarts.
-    Actors(client::NodeArgs),
+    /// Shows the health, lanes and counts of all nodes; exit code 3 if something is not as it should be.
+    #[command(after_help = "\
+Examples:
+  speedtrap status
+  speedtrap status --local --node http://127.0.0.1:7301
+  speedtrap status --json")]
+    Status(client::ScopeArgs),
+    /// Shows all nodes, how they are linked and how many leases each holds; exit code 3 if one is not linked.
+    #[command(after_help = "\
+Examples:
+  speedtrap nodes
+  speedtrap nodes --node http://127.0.0.1:7301 --json")]
+    Nodes(client::NodeArgs),
+    /// Shows all shards: who holds them, how far they are, and why one does not move.
+    #[command(after_help = "\
+Examples:
+  speedtrap shards
+  speedtrap shards --json")]
+    Shards(client::NodeArgs),
+    /// Shows the actors of all nodes: mailboxes, work done, restarts.
+    #[command(after_help = "\
+Examples:
+  speedtrap actors
+  speedtrap actors --local --node http://127.0.0.1:7301
+  speedtrap actors --json")]
+    Actors(client::ScopeArgs),
+    /// Has a node finish what it has begun, hand its leases over and exit.
+    #[command(after_help = "\
+Examples:
+  speedtrap drain node-2
+  speedtrap drain node-2 --node http://127.0.0.1:7301 --timeout 5min
+  speedtrap drain node-2 --no-wait
+
+Exit codes: 0 the node has no lease and is gone, 4 there is no such node, 5 it drains already, 6 it took too long,
+69 no answer.")]
+    Drain(drain::DrainArgs),
     /// Checks or shows configurations.
     Config(config::ConfigArgs),
 }
@@ -52,7 +88,10 @@ impl Cli {
         match self.command {
             Command::Run(args) => crate::run::run(args),
             Command::Status(args) => status::status(&args),
+            Command::Nodes(args) => nodes::nodes(&args),
+            Command::Shards(args) => shards::shards(&args),
             Command::Actors(args) => actors::actors(&args),
+            Command::Drain(args) => drain::drain(&args),
             Command::Config(args) => config::config(args),
         }
     }

@@ -1,0 +1,154 @@
+//! The cluster as the API of one node sees it: which nodes there are, and what each of them says.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::future::join_all;
+use serde::de::DeserializeOwned;
+use speedtrap_actors::cluster::{ClusterNode, ClusterView, Links, Presence};
+use speedtrap_actors::ports::PeerFailure;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+use super::NodeView;
+use super::load_news::LoadNews;
+
+/// A node that has not answered by then is shown as silent: whoever asks wants to know of that within a second.
+const ANSWER_WITHIN: Duration = Duration::from_millis(800);
+
+/// The way to the other nodes, by worker id. Every call ends within a timeout of its own.
+#[async_trait]
+pub(crate) trait Reach: Send + Sync {
+    /// Asks for a page about that node alone.
+    async fn page(&self, worker: &str, page: &str) -> Result<Vec<u8>, PeerFailure>;
+
+    /// Tells it that drivers were loaded; twice does no harm.
+    async fn load_committed(&self, worker: &str, load_id: &str) -> Result<(), PeerFailure>;
+
+    /// Asks it to drain.
+    async fn drain(&self, worker: &str) -> Result<(), PeerFailure>;
+}
+
+/// What the API answers from.
+pub(crate) struct Api {
+    /// This node.
+    pub(crate) node: Arc<NodeView>,
+    /// All nodes; empty for a node without others.
+    pub(super) view: watch::Receiver<Arc<ClusterView>>,
+    pub(super) reach: Arc<dyn Reach>,
+    pub(super) news: LoadNews,
+    last: Mutex<LastPages>,
+}
+
+/// The last page of each kind from each worker that is still known.
+type LastPages = BTreeMap<(String, &'static str), (Instant, Vec<u8>)>;
+
+/// What one node said.
+pub(super) struct Heard<T> {
+    pub(super) node: ClusterNode,
+    /// Its answer, or the last one that it gave.
+    pub(super) page: Option<T>,
+    /// How old that is.
+    pub(super) age: Duration,
+    /// Why it did not answer now.
+    pub(super) silent: Option<String>,
+}
+
+impl Api {
+    /// The API of a node and of the cluster around it.
+    pub(crate) fn new(node: Arc<NodeView>, view: watch::Receiver<Arc<ClusterView>>, reach: Arc<dyn Reach>) -> Self {
+        let news = LoadNews::new(view.clone(), Arc::clone(&reach));
+        Self { node, view, reach, news, last: Mutex::default() }
+    }
+
+    /// All nodes by name, this one always among them.
+    pub(super) fn nodes(&self) -> Vec<ClusterNode> {
+        let mut nodes = self.view.borrow().nodes.clone();
+        if !nodes.iter().any(|node| node.worker == self.node.worker) {
+            nodes.push(ClusterNode {
+                name: self.node.name.clone(),
+                worker: self.node.worker.clone(),
+                address: None,
+                dashboard: None,
+                roles: self.node.applications.iter().map(|application| application.role.to_owned()).collect(),
+                draining: false,
+                presence: Presence::Here,
+                round_trip: None,
+                misses: 0,
+            });
+            nodes.sort_by(|one, other| one.name.cmp(&other.name));
+        }
+        for node in &mut nodes {
+            node.draining |= node.worker == self.node.worker && self.node.phase() == super::Phase::Draining;
+        }
+        nodes
+    }
+
+    /// Asks all nodes for a page, side by side. One that cannot be asked, or is too slow, is there with its last answer.
+    pub(super) async fn hear<T: DeserializeOwned>(&self, page: &'static str) -> Vec<Heard<T>> {
+        let nodes = self.nodes();
+        self.last_pages().retain(|(worker, _), _| nodes.iter().any(|node| node.worker == *worker));
+        join_all(nodes.into_iter().map(|node| self.ask(node, page))).await
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, node: ClusterNode, page: &'static str) -> Heard<T> {
+        let answer = match node.presence {
+            Presence::Here => self.node.page(page).ok_or_else(|| "it has no such page".to_owned()),
+            Presence::Linked => match timeout(ANSWER_WITHIN, self.reach.page(&node.worker, page)).await {
+                Ok(answer) => answer.map_err(|failure| failure.reason),
+                Err(_) => Err(format!("no answer within {} ms", ANSWER_WITHIN.as_millis())),
+            },
+            Presence::Unlinked | Presence::Suspect | Presence::Dead => Err(format!("it is {}", node.presence.label())),
+        };
+        let key = (node.worker.clone(), page);
+        let read = answer.and_then(|bytes| match serde_json::from_slice(&bytes) {
+            Ok(page) => Ok((page, bytes)),
+            Err(error) => Err(format!("its answer is not understood: {error}")),
+        });
+        match read {
+            Ok((page, bytes)) => {
+                if node.presence != Presence::Here {
+                    self.last_pages().insert(key, (Instant::now(), bytes));
+                }
+                Heard { node, page: Some(page), age: Duration::ZERO, silent: None }
+            }
+            Err(why) => {
+                let last = self.last_pages().get(&key).cloned();
+                let (page, age) = match last {
+                    Some((at, bytes)) => (serde_json::from_slice(&bytes).ok(), at.elapsed()),
+                    None => (None, Duration::ZERO),
+                };
+                Heard { node, page, age, silent: Some(why) }
+            }
+        }
+    }
+
+    /// The map holds whole answers only, so a panic while it was locked leaves nothing half done.
+    fn last_pages(&self) -> MutexGuard<'_, LastPages> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Heard<T> {
+    /// The answer, unless it is an old one.
+    pub(super) fn now(&self) -> Option<&T> {
+        self.page.as_ref().filter(|_| self.silent.is_none())
+    }
+}
+
+#[async_trait]
+impl Reach for Links {
+    async fn page(&self, worker: &str, page: &str) -> Result<Vec<u8>, PeerFailure> {
+        self.page(worker, page).await
+    }
+
+    async fn load_committed(&self, worker: &str, load_id: &str) -> Result<(), PeerFailure> {
+        self.load_committed(worker, load_id).await
+    }
+
+    async fn drain(&self, worker: &str) -> Result<(), PeerFailure> {
+        self.drain(worker).await
+    }
+}

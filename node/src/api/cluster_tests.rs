@@ -1,0 +1,277 @@
+//! What the API answers about other nodes, which are played here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use speedtrap_actors::cluster::{ClusterNode, ClusterView, Presence};
+use speedtrap_actors::domain::ShardId;
+use speedtrap_actors::flow::Pulse;
+use speedtrap_actors::observe::{ActorTable, LaneState, LaneStats, LeaseBoard, LeaseState, SeenLease};
+use speedtrap_actors::ports::PeerFailure;
+use tokio::sync::watch;
+
+use super::cluster::Reach;
+use super::load_news::LoadNews;
+use super::tests::{Served, serve_among};
+use super::*;
+
+/// Nodes that answer as they are told to.
+#[derive(Default)]
+struct Others {
+    nodes: BTreeMap<String, Arc<NodeView>>,
+    silent: Mutex<BTreeSet<String>>,
+    told: Mutex<Vec<String>>,
+}
+
+impl Others {
+    fn check(&self, worker: &str) -> Result<&NodeView, PeerFailure> {
+        let failed = |reason: &str| PeerFailure { worker: worker.to_owned(), reason: reason.to_owned() };
+        if self.silent.lock().expect("whole").contains(worker) {
+            return Err(failed("it sleeps"));
+        }
+        self.nodes.get(worker).map(AsRef::as_ref).ok_or_else(|| failed("no such node"))
+    }
+
+    fn note(&self, what: String) {
+        self.told.lock().expect("whole").push(what);
+    }
+
+    fn told(&self) -> Vec<String> {
+        std::mem::take(&mut *self.told.lock().expect("whole"))
+    }
+
+    fn be_silent(&self, workers: &[&str]) {
+        *self.silent.lock().expect("whole") = workers.iter().map(|worker| (*worker).to_owned()).collect();
+    }
+}
+
+#[async_trait]
+impl Reach for Others {
+    async fn page(&self, worker: &str, page: &str) -> Result<Vec<u8>, PeerFailure> {
+        Ok(self.check(worker)?.page(page).expect("a page"))
+    }
+
+    async fn load_committed(&self, worker: &str, load_id: &str) -> Result<(), PeerFailure> {
+        self.check(worker).map(|_| self.note(format!("{load_id} to {worker}")))
+    }
+
+    async fn drain(&self, worker: &str) -> Result<(), PeerFailure> {
+        self.check(worker).map(|_| self.note(format!("drain {worker}")))
+    }
+}
+
+fn node(worker: &str, presence: Presence) -> ClusterNode {
+    ClusterNode {
+        name: worker.split('#').next().expect("a name").to_owned(),
+        worker: worker.to_owned(),
+        address: Some("127.0.0.1:7301".to_owned()),
+        dashboard: Some("http://127.0.0.1:7300".to_owned()),
+        roles: vec!["enrich".to_owned()],
+        draining: false,
+        presence,
+        round_trip: (presence == Presence::Linked).then(|| Duration::from_micros(1_500)),
+        misses: 0,
+    }
+}
+
+fn lease(shard: &str, owner: Option<&str>, state: LeaseState, parents: &[&str]) -> SeenLease {
+    SeenLease {
+        shard: ShardId::new(shard),
+        owner: owner.map(str::to_owned),
+        counter: 4,
+        checkpoint: "TRIM_HORIZON".to_owned(),
+        parents: parents.iter().map(|parent| ShardId::new(parent)).collect(),
+        state,
+    }
+}
+
+/// `node-1#1`, which is asked, and `node-2#1` with one lane; a third stands in the view only.
+struct Scene {
+    served: Served,
+    others: Arc<Others>,
+    lanes: LaneStats,
+    view: watch::Sender<Arc<ClusterView>>,
+}
+
+async fn scene(third: ClusterNode) -> Scene {
+    let lanes = LaneStats::default();
+    let application =
+        ApplicationView { name: "IotFastCarSensor".into(), role: "enrich", stats: lanes.clone(), board: LeaseBoard::default() };
+    let second = NodeView::new("node-2#1", vec![application], ActorTable::default(), None, Pulse::unwatched());
+    second.enter(Phase::Running);
+    let others = Arc::new(Others { nodes: [("node-2#1".to_owned(), Arc::new(second))].into(), ..Others::default() });
+    let nodes = vec![node("node-1#1", Presence::Here), node("node-2#1", Presence::Linked), third];
+    let (view, seen) = watch::channel(Arc::new(ClusterView { nodes }));
+    let served = serve_among(seen, Arc::clone(&others) as Arc<dyn Reach>).await;
+    served.view.enter(Phase::Running);
+    Scene { served, others, lanes, view }
+}
+
+fn shard_of<'a>(page: &'a Value, shard: &str) -> &'a Value {
+    page["shards"].as_array().expect("shards").iter().find(|row| row["shard"] == shard).expect("the shard")
+}
+
+#[tokio::test]
+async fn nodes_are_listed_with_the_leases_they_hold_and_null_where_nobody_looked() {
+    let scene = scene(node("node-3#1", Presence::Unlinked)).await;
+    let page = scene.served.get("/api/v1/nodes").await.json();
+    assert_eq!((&page["schema"], &page["served_by"]), (&1.into(), &"node-1".into()));
+    assert_eq!(page["nodes"][0]["leases"], json!({ "enrich": null }), "nobody has looked yet");
+    scene.served.board.put_up(
+        vec![
+            lease("a", Some("node-1#1"), LeaseState::Held, &[]),
+            lease("b", Some("node-2#1"), LeaseState::Held, &[]),
+            lease("c", Some("node-2#1"), LeaseState::Ended, &[]),
+        ],
+        true,
+    );
+    let page = scene.served.get("/api/v1/nodes").await.json();
+    let found =
+        |i: usize| (&page["nodes"][i]["presence"], &page["nodes"][i]["leases"]["enrich"], &page["nodes"][i]["round_trip_ms"]);
+    assert_eq!(found(0), (&"here".into(), &1.into(), &Value::Null));
+    assert_eq!(found(1), (&"linked".into(), &1.into(), &1.5.into()));
+    assert_eq!(found(2), (&"unlinked".into(), &0.into(), &Value::Null));
+    let metrics = scene.served.get("/metrics").await;
+    for line in [
+        "speedtrap_cluster_nodes{presence=\"linked\"} 1",
+        "speedtrap_cluster_nodes{presence=\"dead\"} 0",
+        "speedtrap_leases{stage=\"enrich\",state=\"held\"} 1",
+        "speedtrap_leases{stage=\"enrich\",state=\"ended\"} 1",
+        "speedtrap_peer_round_trip_seconds_max 0.0015",
+    ] {
+        assert!(metrics.text().lines().any(|found| found == line), "{line} is missing in\n{}", metrics.text());
+    }
+}
+
+#[tokio::test]
+async fn each_shard_says_where_it_runs_and_why_it_does_not_move() {
+    let scene = scene(node("node-3#1", Presence::Dead)).await;
+    scene.served.board.put_up(
+        vec![
+            lease("runs", Some("node-2#1"), LeaseState::Held, &[]),
+            lease("fails", Some("node-2#1"), LeaseState::Held, &[]),
+            lease("new", Some("node-1#1"), LeaseState::Held, &[]),
+            lease("dead", Some("node-3#1"), LeaseState::Held, &[]),
+            lease("foreign", Some("kcl-7"), LeaseState::Held, &[]),
+            lease("free", None, LeaseState::Free, &[]),
+            lease("done", None, LeaseState::Ended, &[]),
+            lease("child", None, LeaseState::WaitsForParent, &["done", "runs"]),
+        ],
+        false,
+    );
+    scene.lanes.started(&ShardId::new("runs"), 1);
+    scene.lanes.lag(&ShardId::new("runs"), Some(40));
+    scene.lanes.entered(&ShardId::new("fails"), LaneState::Backoff, Some("the warehouse is gone"));
+    let page = scene.served.get("/api/v1/shards").await.json();
+    let runs = shard_of(&page, "runs");
+    assert_eq!((&runs["node"], &runs["worker"], &runs["why"]), (&"node-2".into(), &"node-2#1".into(), &Value::Null));
+    assert_eq!((&runs["lane"]["state"], &runs["lane"]["lag_ms"]), (&"running".into(), &40.into()));
+    assert_eq!(runs["lane"]["checkpoint_age_ms"], Value::Null, "unknown, not 0");
+    for (shard, why) in [
+        ("fails", json!("it backs off after: the warehouse is gone")),
+        ("new", json!("its lane on node-1 has not started yet")),
+        ("dead", json!("its node node-3 is dead; it is taken over at the next look")),
+        ("foreign", json!("its owner `kcl-7` is no node of this cluster; it is taken over once it expires")),
+        ("free", json!("nobody took it yet")),
+        ("done", Value::Null),
+        ("child", json!("it waits for its parents runs")),
+    ] {
+        assert_eq!(shard_of(&page, shard)["why"], why, "{shard}");
+    }
+    assert_eq!(shard_of(&page, "foreign")["node"], Value::Null);
+
+    scene.others.be_silent(&["node-2#1"]);
+    let page = scene.served.get("/api/v1/shards").await.json();
+    let runs = shard_of(&page, "runs");
+    assert_eq!((&runs["lane"], &runs["why"]), (&Value::Null, &"not known: its node node-2 does not answer: it sleeps".into()));
+    let silent: Vec<_> =
+        page["silent"].as_array().expect("nodes").iter().map(|node| (&node["node"], &node["presence"])).collect();
+    assert_eq!(silent, [(&json!("node-2"), &json!("linked")), (&json!("node-3"), &json!("dead"))]);
+}
+
+#[tokio::test]
+async fn a_silent_node_stays_in_the_status_with_what_it_said_last() {
+    let scene = scene(node("node-2#0", Presence::Dead)).await;
+    scene.served.board.put_up(vec![lease("a", Some("node-2#1"), LeaseState::Held, &[])], true);
+    scene.lanes.started(&ShardId::new("a"), 1);
+    let status = async || scene.served.get("/api/v1/status?scope=cluster").await.json();
+    let page = status().await;
+    assert_eq!((&page["problems"], &page["healthy"]), (&json!([]), &true.into()), "a replaced boot is missed by nobody");
+    assert_eq!(page["nodes"][1]["status"]["lanes"][0]["shard"], "a");
+
+    scene.others.be_silent(&["node-2#1"]);
+    let page = status().await;
+    assert_eq!((&page["problems"], &page["healthy"]), (&json!(["node-2 does not answer: it sleeps"]), &false.into()));
+    assert_eq!((&page["counts_are_whole"], &page["idle"]), (&false.into(), &false.into()));
+    let node = &page["nodes"][1];
+    assert_eq!((&node["silent"], &node["status"]["node"]), (&"it sleeps".into(), &"node-2".into()));
+    assert!(node["age_ms"].is_u64(), "{node}");
+    let actors = scene.served.get("/api/v1/actors?scope=cluster").await.json();
+    assert_eq!((&actors["total"], &actors["silent"][0]["last_heard_ms"]), (&0.into(), &Value::Null), "none was ever heard");
+
+    scene.others.be_silent(&[]);
+    scene.lanes.entered(&ShardId::new("a"), LaneState::Backoff, Some("gone"));
+    assert_eq!(status().await["problems"], json!(["enrich a on node-2 backs off after: gone"]));
+}
+
+#[tokio::test]
+async fn any_node_drains_from_any_node_once() {
+    let scene = scene(node("node-3#1", Presence::Suspect)).await;
+    let json = [("content-type", "application/json")];
+    let drain = async |name: &str| scene.served.ask("POST", &format!("/api/v1/nodes/{name}/drain"), &json, "{}").await;
+    let answer = drain("node-2").await;
+    assert_eq!((answer.status, &answer.json()["worker"]), (202, &"node-2#1".into()));
+    assert_eq!(scene.others.told(), ["drain node-2#1"]);
+    let unreachable = drain("node-3").await;
+    assert_eq!((unreachable.status, &unreachable.json()["code"]), (503, &"node_unreachable".into()));
+
+    assert_eq!(drain("node-1").await.status, 202);
+    tokio::time::timeout(Duration::from_secs(1), scene.served.view.drain_asked.notified()).await.expect("the program is told");
+    scene.served.view.enter(Phase::Draining);
+    scene.view.send_modify(|view| Arc::make_mut(view).nodes[1].draining = true);
+    for name in ["node-1", "node-2"] {
+        let again = drain(name).await;
+        assert_eq!((again.status, &again.json()["code"]), (409, &"drains_already".into()), "{name}");
+    }
+    assert!(scene.others.told().is_empty());
+}
+
+#[tokio::test]
+async fn a_load_is_told_to_all_nodes_and_the_answer_names_who_has_not_heard() {
+    let scene = scene(node("node-3#1", Presence::Unlinked)).await;
+    let json = [("content-type", "application/json")];
+    let answer = scene.served.ask("POST", "/api/v1/loads", &json, r#"{"load_id":"l1"}"#).await;
+    assert_eq!((answer.status, scene.served.loads.load(Relaxed)), (202, 1));
+    assert_eq!(answer.json()["nodes_told"], 2);
+    assert_eq!(answer.json()["failed"], json!([{ "node": "node-3", "why": "it is unlinked" }]));
+    assert_eq!(scene.others.told(), ["l1 to node-2#1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_is_told_again_until_a_node_hears_it_and_to_nodes_that_link_up_later() {
+    let second = NodeView::new("node-2#1", Vec::new(), ActorTable::default(), None, Pulse::unwatched());
+    let third = NodeView::new("node-3#1", Vec::new(), ActorTable::default(), None, Pulse::unwatched());
+    let nodes = [("node-2#1".to_owned(), Arc::new(second)), ("node-3#1".to_owned(), Arc::new(third))].into();
+    let others = Arc::new(Others { nodes, ..Others::default() });
+    let known = |nodes: Vec<ClusterNode>| Arc::new(ClusterView { nodes });
+    let (view, seen) = watch::channel(known(vec![node("node-1#1", Presence::Here), node("node-2#1", Presence::Linked)]));
+    let news = LoadNews::new(seen, Arc::clone(&others) as Arc<dyn Reach>);
+    others.be_silent(&["node-2#1"]);
+    let told = news.spread("l1").await;
+    assert_eq!((told.n_told, told.failed), (0, vec![("node-2".to_owned(), "it sleeps".to_owned())]));
+
+    others.be_silent(&[]);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(others.told(), ["l1 to node-2#1"], "again, and only once");
+    view.send_replace(known(vec![node("node-2#1", Presence::Linked), node("node-3#1", Presence::Linked)]));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(others.told(), ["l1 to node-3#1"]);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    view.send_replace(known(vec![node("node-2#2", Presence::Linked)]));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(others.told().is_empty(), "the minute is over");
+}

@@ -1,0 +1,85 @@
+//! `speedtrap nodes`.
+
+use std::collections::BTreeSet;
+
+use super::client::{NodeArgs, get};
+use super::print;
+use super::table::{number, span_ms, table};
+use crate::api::{NodePage, NodesPage, SilentNode};
+use crate::exit::{Exit, Stop};
+
+/// Shows all nodes.
+///
+/// # Errors
+/// When the node that is asked does not answer.
+pub(crate) fn nodes(args: &NodeArgs) -> Result<Exit, Stop> {
+    let (json, page) = get::<NodesPage>(&args.node, "/api/v1/nodes")?;
+    print(&if args.json { json + "\n" } else { render(&page) });
+    Ok(if page.nodes.iter().all(is_there) { Exit::Ok } else { Exit::Unhealthy })
+}
+
+fn is_there(node: &NodePage) -> bool {
+    matches!(node.presence.as_str(), "here" | "linked")
+}
+
+/// Says on standard error whose part is old or missing in what follows.
+pub(super) fn note_silent(silent: &[SilentNode]) {
+    for node in silent {
+        let last = match node.last_heard_ms {
+            Some(ms) => format!("what it said {} ago is shown", span_ms(Some(ms))),
+            None => "what it runs is not known".to_owned(),
+        };
+        eprintln!("note: {} does not answer ({}); {last}", node.node, node.why);
+    }
+}
+
+fn render(page: &NodesPage) -> String {
+    let roles: BTreeSet<&String> = page.nodes.iter().flat_map(|node| &node.roles).collect();
+    let titles: Vec<String> = roles.iter().map(|role| role.to_uppercase()).collect();
+    let mut header = vec!["NODE", "STATE", "LEASES"];
+    header.extend(titles.iter().map(String::as_str));
+    header.extend(["ROUND TRIP", "MISSES", "API"]);
+    let mut rows = table(&header);
+    for node in &page.nodes {
+        let draining = if node.draining { ", draining" } else { "" };
+        let mut cells = vec![node.name.clone(), format!("{}{draining}", node.presence), number(node.n_leases())];
+        let of_role = |role: &&String| node.leases.get(*role).map_or_else(|| "-".to_owned(), |leases| number(*leases));
+        cells.extend(roles.iter().map(of_role));
+        let trip = match node.presence.as_str() {
+            "here" => "-".to_owned(),
+            _ => node.round_trip_ms.map_or_else(|| "unknown".to_owned(), |ms| format!("{ms:.1} ms")),
+        };
+        cells.extend([trip, node.misses.to_string(), node.dashboard.clone().unwrap_or_else(|| "-".to_owned())]);
+        rows.add_row(cells);
+    }
+    format!("{}\n", rows.trim_fmt())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shows_leases_by_role_and_what_is_unknown() {
+        let node = |name: &str, presence: &str, leases: Option<u64>| NodePage {
+            name: name.into(),
+            worker: format!("{name}#1"),
+            address: None,
+            dashboard: None,
+            roles: vec!["enrich".into()],
+            draining: name == "node-2",
+            presence: presence.into(),
+            round_trip_ms: None,
+            misses: 0,
+            leases: [("enrich".to_owned(), leases)].into(),
+        };
+        let nodes = vec![node("node-1", "here", Some(2)), node("node-2", "linked", None)];
+        let page = NodesPage { schema: 1, served_by: "node-1".into(), at: String::new(), nodes };
+        let shown = render(&page);
+        assert!(shown.contains("ENRICH") && shown.contains("linked, draining"), "{shown}");
+        assert_eq!(shown.lines().nth(2).map(|line| line.matches("unknown").count()), Some(3), "{shown}");
+        for (presence, there) in [("here", true), ("linked", true), ("unlinked", false), ("suspect", false), ("dead", false)] {
+            assert_eq!(is_there(&node("n", presence, None)), there, "{presence}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! `speedtrap shards`.
+
+use super::client::{NodeArgs, get};
+use super::nodes::note_silent;
+use super::print;
+use super::table::{number, span_ms, table};
+use crate::api::{ShardPage, ShardsPage};
+use crate::exit::{Exit, Stop};
+
+/// Shows all shards.
+///
+/// # Errors
+/// When the node that is asked does not answer.
+pub(crate) fn shards(args: &NodeArgs) -> Result<Exit, Stop> {
+    let (json, page) = get::<ShardsPage>(&args.node, "/api/v1/shards")?;
+    note_silent(&page.silent);
+    print(&if args.json { json + "\n" } else { render(&page) });
+    Ok(Exit::Ok)
+}
+
+fn render(page: &ShardsPage) -> String {
+    let mut rows = table(&["ROLE", "SHARD", "NODE", "LEASE", "LANE", "BEHIND", "CHECKPOINT AGE", "IN LANE", "RESTARTS", "WHY"]);
+    for shard in &page.shards {
+        rows.add_row(cells(shard));
+    }
+    format!("{}\n", rows.trim_fmt())
+}
+
+fn cells(shard: &ShardPage) -> [String; 10] {
+    let nothing = || "-".to_owned();
+    // A lane that nobody needs is not unknown.
+    let lane = |known: Option<String>| known.unwrap_or_else(|| if shard.state == "held" { "unknown".into() } else { nothing() });
+    let row = shard.lane.as_ref();
+    [
+        shard.role.clone(),
+        shard.shard.clone(),
+        shard.node.clone().or_else(|| shard.worker.clone()).unwrap_or_else(nothing),
+        shard.state.clone(),
+        lane(row.map(|row| row.state.clone())),
+        lane(row.map(|row| span_ms(row.lag_ms))),
+        lane(row.map(|row| span_ms(row.checkpoint_age_ms))),
+        lane(row.map(|row| number(Some(row.in_lane)))),
+        lane(row.map(|row| number(Some(row.restarts)))),
+        shard.why.clone().unwrap_or_default(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shows_who_holds_a_shard_and_why_it_does_not_move() {
+        let shard = |state: &str, why: Option<&str>| ShardPage {
+            application: "IotFastCarSensor".into(),
+            role: "enrich".into(),
+            shard: "shardId-000000000000".into(),
+            node: None,
+            worker: None,
+            state: state.into(),
+            counter: 7,
+            checkpoint: "TRIM_HORIZON".into(),
+            parents: Vec::new(),
+            unowned_ms: None,
+            lane: None,
+            why: why.map(str::to_owned),
+        };
+        let shards = vec![shard("held", None), shard("free", Some("nobody took it yet"))];
+        let page = ShardsPage { schema: 1, served_by: "node-1".into(), at: String::new(), shards, silent: Vec::new() };
+        let shown = render(&page);
+        let lines: Vec<&str> = shown.lines().collect();
+        assert_eq!(lines[1].matches("unknown").count(), 5, "{shown}");
+        assert!(!lines[2].contains("unknown") && lines[2].ends_with("nobody took it yet"), "{shown}");
+    }
+}
