@@ -6,14 +6,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::fair_share::{Shares, name_of, rank};
+use super::shard_rows::{finished, lacking_hash_ranges, new_rows};
 use super::sightings::Sightings;
 use super::{ClusterView, Presence};
 use crate::domain::ShardId;
 use crate::observe::{LeaseState, SeenLease};
 use crate::ports::{Checkpoint, Lease, NewLease, Shard, StartAt};
 
-/// A finished shard's row stays for so long, as in KCL, so that whoever is slow still sees that it is done.
-const FINISHED_STAYS: Duration = Duration::from_secs(300);
 /// A lease that could be taken for so long is taken above one's target: whoever should take it does not.
 const LEFT_BEHIND: Duration = Duration::from_secs(2);
 
@@ -22,6 +21,8 @@ const LEFT_BEHIND: Duration = Duration::from_secs(2);
 pub(super) enum Step {
     /// Make a row.
     Create(NewLease),
+    /// Fill in the hash keys of a row that an older KCL made.
+    NoteHashRange(ShardId, (String, String)),
     /// Take a lease and start its lane.
     Take(Lease),
     /// Ask this worker for one of its leases.
@@ -74,10 +75,9 @@ impl<'a> Survey<'a> {
         let mut survey = Self { situation, rows, shares: Shares::default(), n_active: 0 };
         let counts = &mut survey.shares.0;
         counts.insert(situation.worker, 0);
+        // A node that no link leads to counts by what it holds: it may be gone, and cannot be asked.
         let works = |node: &&super::ClusterNode| {
-            !node.draining
-                && !matches!(node.presence, Presence::Here | Presence::Dead)
-                && node.roles.iter().any(|role| role == situation.role)
+            node.presence == Presence::Linked && !node.draining && node.roles.iter().any(|role| role == situation.role)
         };
         counts.extend(situation.view.nodes.iter().filter(works).map(|node| (node.worker.as_str(), 0)));
         for lease in situation.leases.iter().filter(|lease| lease.checkpoint != Checkpoint::ShardEnd) {
@@ -99,11 +99,14 @@ impl<'a> Survey<'a> {
     /// Plans the next steps: rows for new shards, leases that nobody holds, rows that are done with, and then, when nothing is
     /// left to be taken, leases of others that hold too many.
     pub(super) fn plan(&self) -> Vec<Step> {
-        let mut steps: Vec<_> = self.new_rows().into_iter().map(Step::Create).collect();
+        let Situation { shards, leases, sightings, start, now, .. } = self.situation;
+        let mut steps: Vec<_> = new_rows(shards, leases, start).into_iter().map(Step::Create).collect();
+        let lacking = lacking_hash_ranges(shards, leases).into_iter();
+        steps.extend(lacking.map(|(shard, range)| Step::NoteHashRange(shard, range)));
         let takes = self.takes();
         let all_held = self.situation.leases.iter().all(|lease| !self.is_takeable(lease));
         steps.extend(takes.into_iter().map(|lease| Step::Take(lease.clone())));
-        steps.extend(self.situation.leases.iter().filter(|lease| self.is_over(lease)).map(|lease| Step::Delete(lease.clone())));
+        steps.extend(finished(leases, sightings, *now).into_iter().cloned().map(Step::Delete));
         if all_held && steps.is_empty() {
             steps.extend(self.asks());
         }
@@ -192,70 +195,6 @@ impl<'a> Survey<'a> {
         })
     }
 
-    /// Rows for shards that have none, parents first. A shard without a row whose child has one was done and cleaned up.
-    fn new_rows(&self) -> Vec<NewLease> {
-        let situation = self.situation;
-        let children: HashMap<&ShardId, Vec<&ShardId>> = situation.shards.iter().fold(HashMap::new(), |mut children, shard| {
-            shard.parents.iter().for_each(|parent| children.entry(parent).or_insert_with(Vec::new).push(&shard.id));
-            children
-        });
-        let of_rows: HashSet<&ShardId> = situation.leases.iter().flat_map(|lease| &lease.parents).collect();
-        // Before anybody has worked on the stream, newest means the open shards only, as in KCL.
-        let untouched = situation.leases.iter().all(|lease| lease.owner.is_none() && lease.counter == 0);
-        let skips_closed = untouched && *situation.start == StartAt::Latest;
-        let mut new: Vec<(usize, NewLease)> = Vec::new();
-        for shard in situation.shards.iter().filter(|shard| !self.rows.contains_key(&shard.id)) {
-            let has_child = children.contains_key(&shard.id);
-            if of_rows.contains(&shard.id) || self.descendant_has_row(&shard.id, &children) || (skips_closed && has_child) {
-                continue;
-            }
-            new.push((self.depth(shard), self.new_row(shard, untouched)));
-        }
-        new.sort_by(|(depth, a), (other, b)| (depth, &a.shard).cmp(&(other, &b.shard)));
-        new.into_iter().map(|(_, new)| new).collect()
-    }
-
-    fn descendant_has_row(&self, shard: &ShardId, children: &HashMap<&ShardId, Vec<&ShardId>>) -> bool {
-        let mut left: Vec<&ShardId> = children.get(shard).cloned().unwrap_or_default();
-        let mut met = HashSet::new();
-        while let Some(child) = left.pop() {
-            if self.rows.contains_key(child) {
-                return true;
-            }
-            if met.insert(child) {
-                left.extend(children.get(child).into_iter().flatten());
-            }
-        }
-        false
-    }
-
-    /// How many listed generations of shards came before it.
-    fn depth(&self, shard: &Shard) -> usize {
-        let mut depth = 0;
-        let mut parents: Vec<&ShardId> = shard.parents.iter().collect();
-        while depth <= self.situation.shards.len() {
-            let listed: Vec<_> = self.situation.shards.iter().filter(|shard| parents.contains(&&shard.id)).collect();
-            if listed.is_empty() {
-                break;
-            }
-            depth += 1;
-            parents = listed.into_iter().flat_map(|shard| &shard.parents).collect();
-        }
-        depth
-    }
-
-    fn new_row(&self, shard: &Shard, untouched: bool) -> NewLease {
-        let known =
-            |parent: &ShardId| self.rows.contains_key(parent) || self.situation.shards.iter().any(|shard| shard.id == *parent);
-        let follows = !untouched && shard.parents.iter().any(known);
-        let checkpoint = match self.situation.start {
-            StartAt::Latest if !follows => Checkpoint::Latest,
-            StartAt::Timestamp(_) if !follows => Checkpoint::AtTimestamp,
-            _ => Checkpoint::TrimHorizon,
-        };
-        NewLease { shard: shard.id.clone(), checkpoint, parents: shard.parents.clone(), hash_range: shard.hash_range.clone() }
-    }
-
     /// A missing parent row does not block a child: rows are made parents first, so it was done and cleaned up.
     fn parents_done(&self, lease: &Lease) -> bool {
         lease.parents.iter().all(|parent| self.rows.get(parent).is_none_or(|parent| parent.checkpoint == Checkpoint::ShardEnd))
@@ -320,23 +259,11 @@ impl<'a> Survey<'a> {
         let is_ours = |worker: &str| worker.rsplit_once('#').is_some_and(|(_, boot)| boot.parse::<u64>().is_ok());
         self.shares.0.keys().copied().filter(|worker| !is_ours(worker)).collect()
     }
-
-    /// A finished shard whose own parents' rows are gone and whose children are all under way.
-    fn is_over(&self, lease: &Lease) -> bool {
-        let under_way = |child: &ShardId| {
-            let row = self.rows.get(child);
-            row.is_some_and(|row| !matches!(row.checkpoint, Checkpoint::TrimHorizon | Checkpoint::AtTimestamp))
-        };
-        lease.checkpoint == Checkpoint::ShardEnd
-            && !lease.children.is_empty()
-            && lease.children.iter().all(under_way)
-            && lease.parents.iter().all(|parent| !self.rows.contains_key(parent))
-            && self.situation.sightings.age(&lease.shard, self.situation.now) >= FINISHED_STAYS
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::shard_rows::tests::{lease, shard};
     use super::*;
     use crate::cluster::ClusterNode;
 
@@ -422,58 +349,8 @@ mod tests {
         }
     }
 
-    fn shard(id: &str, parents: &[&str]) -> Shard {
-        Shard { id: ShardId::new(id), parents: parents.iter().map(|parent| ShardId::new(parent)).collect(), hash_range: None }
-    }
-
-    fn lease(id: &str, owner: Option<&str>, checkpoint: Checkpoint, parents: &[&str]) -> Lease {
-        let parents = parents.iter().map(|parent| ShardId::new(parent)).collect();
-        let (children, has_hash_range) = (Vec::new(), true);
-        Lease {
-            shard: ShardId::new(id),
-            owner: owner.map(str::to_owned),
-            counter: 1,
-            checkpoint,
-            parents,
-            children,
-            has_hash_range,
-        }
-    }
-
     fn held(leases: &[(&str, &str)]) -> Vec<Lease> {
         leases.iter().map(|(id, owner)| lease(id, Some(owner), Checkpoint::TrimHorizon, &[])).collect()
-    }
-
-    fn made(steps: &[Step]) -> Vec<(&str, &Checkpoint)> {
-        let news = steps.iter().filter_map(|step| if let Step::Create(new) = step { Some(new) } else { None });
-        news.map(|new| (new.shard.as_str(), &new.checkpoint)).collect()
-    }
-
-    #[test]
-    fn rows_are_made_parents_first_and_children_start_at_their_oldest_record() {
-        let mut world = World::new(vec![lease("busy", Some("n2#1"), Checkpoint::TrimHorizon, &[])]);
-        world.shards.extend([shard("c", &["b"]), shard("b", &["a"]), shard("a", &["gone"])]);
-        world.start = StartAt::Latest;
-        let steps = world.plan();
-        let (new, oldest) = (Checkpoint::Latest, Checkpoint::TrimHorizon);
-        assert_eq!(made(&steps), [("a", &new), ("b", &oldest), ("c", &oldest)]);
-    }
-
-    #[test]
-    fn an_untouched_stream_at_latest_begins_with_its_open_shards() {
-        let mut world = World::new(Vec::new());
-        world.shards = vec![shard("closed", &[]), shard("open", &["closed"])];
-        world.start = StartAt::Latest;
-        assert_eq!(made(&world.plan()), [("open", &Checkpoint::Latest)]);
-        world.start = StartAt::TrimHorizon;
-        assert_eq!(made(&world.plan()).len(), 2);
-    }
-
-    #[test]
-    fn a_listed_shard_whose_descendant_has_a_row_was_done_and_is_not_made_again() {
-        let mut world = World::new(vec![lease("c", Some("n2#1"), Checkpoint::TrimHorizon, &["b"])]);
-        world.shards = vec![shard("a", &[]), shard("b", &["a"]), shard("c", &["b"])];
-        assert!(made(&world.plan()).is_empty());
     }
 
     #[test]
@@ -581,26 +458,5 @@ mod tests {
         let states: Vec<_> = waiting.survey(|survey| survey.board()).into_iter().map(|lease| lease.state).collect();
         assert_eq!(states, [LeaseState::WaitsForParent, LeaseState::Ended, LeaseState::Held]);
         assert_eq!(world(Checkpoint::ShardEnd).taken(), ["child"]);
-    }
-
-    #[test]
-    fn a_finished_row_goes_when_its_children_are_under_way_and_its_parents_rows_are_gone() {
-        let world = |child: Checkpoint, grandparent: bool| {
-            let mut parent = lease("p", None, Checkpoint::ShardEnd, &["g"]);
-            parent.children = vec![ShardId::new("c")];
-            let mut leases = vec![parent, lease("c", Some("n2#1"), child, &["p"])];
-            if grandparent {
-                leases.push(lease("g", None, Checkpoint::ShardEnd, &[]));
-            }
-            let mut world = World::new(leases).with_node("n2#1", Presence::Linked);
-            world.age = FINISHED_STAYS;
-            world
-        };
-        let deletes = |world: World| {
-            world.plan().into_iter().any(|step| matches!(step, Step::Delete(lease) if lease.shard.as_str() == "p"))
-        };
-        assert!(deletes(world(Checkpoint::Latest, false)));
-        assert!(!deletes(world(Checkpoint::TrimHorizon, false)));
-        assert!(!deletes(world(Checkpoint::Latest, true)));
     }
 }

@@ -78,6 +78,7 @@ async fn do_one(application: &Application, peers: &dyn Peers, worker: &str, step
     let result = match step {
         Step::Create(_) => return None,
         Step::Take(lease) => application.leases.take(&lease, worker).await.map(|lease| Some(ShardAssignerMsg::Taken(lease))),
+        Step::NoteHashRange(shard, range) => application.leases.note_hash_range(&shard, &range).await.map(|()| None),
         Step::Delete(lease) => application.leases.delete(&lease).await.map(|()| None),
         Step::Ask(other) => match peers.ask_lease(&other, &application.name, worker).await {
             Ok(promised) => return Some(ShardAssignerMsg::Promised(promised)),

@@ -13,6 +13,7 @@ mod lease_steps;
 mod links;
 mod node_supervisor;
 mod shard_assigner;
+mod shard_rows;
 mod sightings;
 mod view;
 mod wire_message;

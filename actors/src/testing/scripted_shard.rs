@@ -56,6 +56,14 @@ impl ScriptedShard {
         }
     }
 
+    /// Opens one more shard without parents.
+    pub fn open(&self, shard: &str) {
+        self.with(|inner| {
+            let shard = Shard { id: ShardId::new(shard), parents: Vec::new(), hash_range: None };
+            inner.shards.push(ShardScript { shard, records: Vec::new(), n_trimmed: 0, closed: false });
+        });
+    }
+
     /// Appends a record of any size to the first shard and returns its place.
     pub fn push(&self, data: impl Into<Bytes>) -> Position {
         let first = self.with(|inner| inner.shards[0].shard.id.clone());

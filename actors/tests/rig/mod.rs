@@ -116,7 +116,7 @@ impl Rig {
         start_node(worker, &self.table, vec![self.application()], Cluster::alone()).await.expect("a node starts")
     }
 
-    fn application(&self) -> Application {
+    pub(crate) fn application(&self) -> Application {
         Application {
             name: "app".to_owned(),
             source: Arc::new(self.source.clone()),
