@@ -201,6 +201,24 @@ impl<'a> Cluster<'a> {
         Ok(())
     }
 
+    /// Waits until nobody owns a lease under a worker id any more; says how long it took.
+    ///
+    /// # Errors
+    /// When somebody still does.
+    pub async fn taken_from(&self, worker: &str, limit: Duration) -> Result<Duration> {
+        let begun = Instant::now();
+        let look = || async {
+            for application in APPLICATIONS {
+                let rows = leases(&self.sandbox.clients, application).await?;
+                let kept = rows.into_iter().find(|row| row.owner.as_deref() == Some(worker));
+                ensure!(kept.is_none(), "{application}: {kept:?}");
+            }
+            Ok(())
+        };
+        eventually("its leases are taken over", limit, look).await.with_context(|| self.logs())?;
+        Ok(begun.elapsed())
+    }
+
     /// The ends of all logs, for messages; copies whole logs to the folder that `SPEEDTRAP_TEST_LOGS` names.
     #[must_use]
     pub fn logs(&self) -> String {

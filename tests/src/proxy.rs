@@ -24,11 +24,19 @@ impl Proxy {
     /// # Errors
     /// When no port is free.
     pub async fn before(url: &str) -> Result<Self> {
+        Self::at(Ipv4Addr::LOCALHOST, url).await
+    }
+
+    /// The same, listening at another address of this machine.
+    ///
+    /// # Errors
+    /// When no port is free.
+    pub async fn at(address: Ipv4Addr, url: &str) -> Result<Self> {
         let upstream = authority(url)?.parse().with_context(|| format!("`{url}` names no address"))?;
         // Tests of one run start at different places.
         let start = std::process::id() as u16 % 10_000;
         for port in (0..PORTS.end - PORTS.start).map(|n| PORTS.start + (start + n) % (PORTS.end - PORTS.start)) {
-            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+            let address = SocketAddr::from((address, port));
             if let Ok(listener) = TcpListener::bind(address).await {
                 return Ok(Self { address, upstream, serving: tokio::spawn(serve(listener, upstream)) });
             }
@@ -84,7 +92,7 @@ async fn serve(listener: TcpListener, upstream: SocketAddr) {
 }
 
 /// `host:port` of a URL.
-fn authority(url: &str) -> Result<&str> {
+pub(crate) fn authority(url: &str) -> Result<&str> {
     let rest = url.split_once("://").map(|(_, rest)| rest).with_context(|| format!("`{url}` is no URL"))?;
     let authority = rest.split('/').next().unwrap_or(rest);
     Ok(authority.rsplit_once('@').map_or(authority, |(_, host)| host))
