@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -12,6 +13,7 @@ use tokio::time::Instant;
 use crate::commands;
 use crate::deadline::eventually;
 use crate::leases::{APPLICATIONS, leases, shared_fairly, workers};
+use crate::network::Namespace;
 use crate::node::{Node, Starting, Status};
 use crate::programs;
 use crate::sandbox::Sandbox;
@@ -23,6 +25,8 @@ pub type Settings<'a> = Box<dyn Fn(&str, &mut Command) -> Result<()> + 'a>;
 pub struct Cluster<'a> {
     sandbox: &'a Sandbox,
     settings: Settings<'a>,
+    /// Networks of the nodes that do not run in the test's own.
+    namespaces: BTreeMap<String, Arc<Namespace>>,
     pub nodes: BTreeMap<String, Node>,
 }
 
@@ -45,7 +49,12 @@ impl<'a> Cluster<'a> {
     /// The same, whose nodes get settings by their names.
     #[must_use]
     pub fn with_settings(sandbox: &'a Sandbox, settings: Settings<'a>) -> Self {
-        Self { sandbox, settings, nodes: BTreeMap::new() }
+        Self { sandbox, settings, namespaces: BTreeMap::new(), nodes: BTreeMap::new() }
+    }
+
+    /// Lets a node run in another network than the test's own.
+    pub fn place(&mut self, name: &str, namespace: &Arc<Namespace>) {
+        self.namespaces.insert(name.to_owned(), Arc::clone(namespace));
     }
 
     /// Starts nodes side by side and waits until each is ready. Call this from the test's own thread.
@@ -55,7 +64,9 @@ impl<'a> Cluster<'a> {
     pub async fn start(&mut self, names: &[&str]) -> Result<()> {
         let starting: Vec<Starting> = names.iter().map(|name| self.launch(name)).collect::<Result<_>>()?;
         for (name, starting) in names.iter().zip(starting) {
-            self.nodes.insert((*name).to_owned(), starting.ready().await?);
+            let mut node = starting.ready().await?;
+            node.namespace = self.namespaces.get(*name).cloned();
+            self.nodes.insert((*name).to_owned(), node);
         }
         Ok(())
     }
@@ -68,6 +79,9 @@ impl<'a> Cluster<'a> {
         let mut set = Ok(());
         let starting = Node::launch(&self.sandbox.endpoints, self.sandbox.folder(), name, |command| {
             command.env("SPEEDTRAP_LOG__FORMAT", "human");
+            if let Some(namespace) = self.namespaces.get(name) {
+                namespace.enter(command);
+            }
             set = (self.settings)(name, command);
         });
         set?;
@@ -109,6 +123,25 @@ impl<'a> Cluster<'a> {
             Ok(())
         };
         eventually("all leases are shared fairly", limit, look).await.with_context(|| self.logs())?;
+        Ok(begun.elapsed())
+    }
+
+    /// Waits until every node that is up sees every other linked; says how long it took.
+    ///
+    /// # Errors
+    /// When one does not.
+    pub async fn meshed(&self, limit: Duration) -> Result<Duration> {
+        let begun = Instant::now();
+        let look = || async {
+            for (name, node) in &self.nodes {
+                let seen = node.sees().await?;
+                let is_linked = |other: &&String| *other == name || seen.get(*other).is_some_and(|presence| presence == "linked");
+                let missing: Vec<_> = self.nodes.keys().filter(|other| !is_linked(other)).collect();
+                ensure!(missing.is_empty(), "{name} has no link to {missing:?}: {seen:?}");
+            }
+            Ok(())
+        };
+        eventually("all nodes are linked", limit, look).await.with_context(|| self.logs())?;
         Ok(begun.elapsed())
     }
 

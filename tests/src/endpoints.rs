@@ -84,12 +84,17 @@ impl Endpoints {
 /// # Errors
 /// When it does not answer with JSON.
 pub async fn get_json<T: serde::de::DeserializeOwned + Send + 'static>(url: String) -> Result<T> {
-    let get = move || {
-        let agent: ureq::Agent =
-            ureq::Agent::config_builder().timeout_global(Some(std::time::Duration::from_secs(60))).proxy(None).build().into();
-        let mut answer = agent.get(&url).call().with_context(|| format!("{url} does not answer"))?;
-        // Tens of thousands of texts are longer than the library's own limit.
-        answer.body_mut().with_config().limit(1 << 30).read_json().with_context(|| format!("{url} answers no JSON"))
-    };
-    tokio::task::spawn_blocking(get).await?
+    tokio::task::spawn_blocking(move || get_json_now(&url)).await?
+}
+
+/// The same, where nothing can be awaited.
+///
+/// # Errors
+/// When it does not answer with JSON.
+pub fn get_json_now<T: serde::de::DeserializeOwned>(url: &str) -> Result<T> {
+    let agent: ureq::Agent =
+        ureq::Agent::config_builder().timeout_global(Some(std::time::Duration::from_secs(60))).proxy(None).build().into();
+    let mut answer = agent.get(url).call().with_context(|| format!("{url} does not answer"))?;
+    // Tens of thousands of texts are longer than the library's own limit.
+    answer.body_mut().with_config().limit(1 << 30).read_json().with_context(|| format!("{url} answers no JSON"))
 }

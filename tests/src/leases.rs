@@ -138,12 +138,12 @@ async fn rows_of(dynamodb: &aws_sdk_dynamodb::Client, application: &str) -> Resu
 /// When the node table cannot be read.
 pub async fn workers(clients: &Clients) -> Result<BTreeMap<String, String>> {
     let rows = items(&clients.dynamodb, NODE_TABLE).await?;
-    let worker = |row: &HashMap<String, AttributeValue>| -> Result<(String, String)> {
-        let name = row.get("name").and_then(|name| name.as_s().ok()).context("a node without name")?;
-        let boot = row.get("boot").and_then(|boot| boot.as_n().ok()).with_context(|| format!("{name} has no boot"))?;
-        Ok((name.clone(), format!("{name}#{boot}")))
+    // What has no boot is no node.
+    let worker = |row: &HashMap<String, AttributeValue>| {
+        let (name, boot) = (row.get("name")?.as_s().ok()?, row.get("boot")?.as_n().ok()?);
+        Some((name.clone(), format!("{name}#{boot}")))
     };
-    rows.iter().map(worker).collect()
+    Ok(rows.iter().filter_map(worker).collect())
 }
 
 /// That these workers, and nobody else, own all open leases of an application, none of them two more than another.

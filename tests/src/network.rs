@@ -8,6 +8,7 @@ use std::fs::File;
 use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
 use std::process::{Command, id};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -28,7 +29,7 @@ pub struct Network {
 
 /// Where one node runs.
 pub struct Place {
-    pub namespace: Namespace,
+    pub namespace: Arc<Namespace>,
     number: u8,
 }
 
@@ -99,7 +100,7 @@ impl Network {
         switch.ip(&["link", "set", "switch", "up"])?;
         let mut network = Self { switch, places: Vec::new() };
         for number in 1..=count {
-            let place = Place { namespace: Namespace::new()?, number };
+            let place = Place { namespace: Arc::new(Namespace::new()?), number };
             let (path, port, to_host) = (place.namespace.path(), place.port(), place.host_interface());
             network.switch.ip(&["link", "add", &port, "type", "veth", "peer", "name", TO_NODES, "netns", &path])?;
             network.switch.ip(&["link", "set", &port, "master", "switch", "up"])?;

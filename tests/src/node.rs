@@ -1,6 +1,8 @@
 //! A node of the pipeline as a process.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -8,7 +10,8 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use crate::deadline::eventually;
-use crate::endpoints::{Endpoints, get_json};
+use crate::endpoints::{Endpoints, get_json, get_json_now};
+use crate::network::Namespace;
 use crate::process::Process;
 use crate::programs;
 
@@ -21,6 +24,8 @@ const CONFIG: &str = "[dashboard]\nlisten = \"127.0.0.1:0\"\n\n[notify]\nmax_tex
 pub struct Node {
     pub process: Process,
     pub url: String,
+    /// The network that its API is reached in; none: the test's own.
+    pub namespace: Option<Arc<Namespace>>,
 }
 
 /// A node that was started and has not said yet that it is ready.
@@ -74,7 +79,27 @@ impl Node {
     /// # Errors
     /// When it does not answer.
     pub async fn status(&self) -> Result<Status> {
-        status(&self.url).await
+        self.page("/api/v1/status").await.map(Status)
+    }
+
+    /// Asks it which nodes it sees, itself among them: presence by name.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn sees(&self) -> Result<BTreeMap<String, String>> {
+        let page = self.page("/api/v1/nodes").await?;
+        let text = |node: &Value, key: &str| node[key].as_str().unwrap_or_default().to_owned();
+        let nodes = page["nodes"].as_array().into_iter().flatten();
+        Ok(nodes.map(|node| (text(node, "name"), text(node, "presence"))).collect())
+    }
+
+    async fn page(&self, path: &str) -> Result<Value> {
+        let (url, namespace) = (format!("{}{path}", self.url), self.namespace.clone());
+        let get = move || match namespace {
+            Some(namespace) => namespace.within(|| get_json_now(&url)),
+            None => get_json_now(&url),
+        };
+        tokio::task::spawn_blocking(get).await?
     }
 
     /// Asks it to end, which it must do in good order.
@@ -103,7 +128,7 @@ impl Starting {
         })
         .await;
         process.check_running()?;
-        Ok(Node { url: url.with_context(|| process.log_tail())?, process })
+        Ok(Node { url: url.with_context(|| process.log_tail())?, process, namespace: None })
     }
 }
 
