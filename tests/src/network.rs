@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 use std::os::fd::AsRawFd;
 use std::process::{Command, id};
 use std::sync::Arc;
@@ -86,11 +87,11 @@ impl Namespace {
 }
 
 impl Network {
-    /// Makes the switch and so many places.
+    /// Makes the switch and a place for each number, 63 at most. Networks of one process need numbers of their own.
     ///
     /// # Errors
     /// When this is not root, or the system has no `ip`.
-    pub fn with_places(count: u8) -> Result<Self> {
+    pub fn with_places(numbers: RangeInclusive<u8>) -> Result<Self> {
         // SAFETY: no preconditions, never fails.
         if unsafe { libc::geteuid() } != 0 {
             bail!("network namespaces can only be made by root; to run this test: {AS_ROOT}");
@@ -99,7 +100,7 @@ impl Network {
         switch.ip(&["link", "add", "switch", "type", "bridge"])?;
         switch.ip(&["link", "set", "switch", "up"])?;
         let mut network = Self { switch, places: Vec::new() };
-        for number in 1..=count {
+        for number in numbers {
             let place = Place { namespace: Arc::new(Namespace::new()?), number };
             let (path, port, to_host) = (place.namespace.path(), place.port(), place.host_interface());
             network.switch.ip(&["link", "add", &port, "type", "veth", "peer", "name", TO_NODES, "netns", &path])?;

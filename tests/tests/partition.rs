@@ -45,7 +45,7 @@ struct Ways {
 /// The tool itself: what is cut is cut, what is not is not.
 #[test]
 fn a_cut_place_reaches_the_host_and_no_other_place() -> Result<()> {
-    let network = Network::with_places(2)?;
+    let network = Network::with_places(11..=12)?;
     let (one, two) = (&network.places[0], &network.places[1]);
     let there = two.namespace.within(|| Ok(TcpListener::bind((two.address(), 0))?))?;
     let here = TcpListener::bind((one.host_address(), 0))?;
@@ -66,7 +66,7 @@ fn a_cut_place_reaches_the_host_and_no_other_place() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cut_link_moves_nothing_and_a_node_cut_from_everything_is_taken_over_and_comes_back() -> Result<()> {
-    let network = Network::with_places(3)?;
+    let network = Network::with_places(1..=3)?;
     let sandbox = Sandbox::up_with_shards(SHARDS).await?;
     let mix = Mix { seed: 16, violations: 0.4, bad_numbers: 0.1, unknown_plates: 20 };
     let traffic = Traffic::begin(&sandbox, 380, mix).await?;
