@@ -1,5 +1,6 @@
 //! `speedtrap`: a node of the pipeline, and the commands to look at one.
 
+mod adoption;
 mod api;
 mod commands;
 mod config;

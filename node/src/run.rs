@@ -14,6 +14,7 @@ use speedtrap_actors::ports::StartAt;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use crate::adoption::{AdoptArgs, prepare};
 use crate::api::{self, Api, ApplicationView, CacheCounts, DriverCache, NodeView, Phase};
 use crate::commands::load_for_node;
 use crate::config::{DrainConfig, Flags, NodeConfig, RoleName};
@@ -32,6 +33,10 @@ Examples:
   speedtrap run --config speedtrap.toml --name node-1
   speedtrap run --roles enrich,notify --start latest
   SPEEDTRAP_WAREHOUSE__URL=postgresql://... speedtrap run --ready-file node-1.json
+  speedtrap run --config speedtrap.toml --name node-1 --adopt --rewind 2m
+
+A lease table of the Kinesis Client Library (1.x, 2.x) is shared with its workers by the library's rules. Where all of them are
+stopped for good, as a Spark job is, --adopt takes over what they left, at their exact checkpoints.
 
 SIGTERM or Ctrl-C stops reading, finishes what is in the lanes, writes checkpoints, releases leases and exits with 0; after
 drain.timeout with 6. A second Ctrl-C ends at once with 130: leases then expire after lease.expires_after.")]
@@ -51,6 +56,16 @@ pub(crate) struct RunArgs {
     /// Where to start in a shard that has no lease yet: trim-horizon, latest, or a time such as 2026-01-31T12:00:00Z.
     #[arg(long, value_name = "PLACE", default_value = "trim-horizon", value_parser = start_at)]
     start: StartAt,
+    /// Takes over the leases that workers of a stopped KCL or Spark application left, each at its exact checkpoint.
+    ///
+    /// First the lease tables are watched for lease.expires_after (which should be no less than the application's failover time);
+    /// exit code 5 if one of its workers still renews a lease. Nodes of Speedtrap may run meanwhile.
+    #[arg(long)]
+    adopt: bool,
+    /// With --adopt: goes back to the last record that arrived so long ago, such as 2m, where the checkpoint is beyond it. Spark
+    /// writes checkpoints ahead of what it has finished. Effects are the same when a record is processed again.
+    #[arg(long, value_name = "DURATION", requires = "adopt", value_parser = duration)]
+    rewind: Option<Duration>,
     /// File to write when every kind of lane runs: JSON with pid, `dashboard_url` and name. It is gone when the node stops.
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
@@ -72,16 +87,17 @@ pub(crate) fn run(args: RunArgs) -> Result<Exit, Stop> {
         .with("log", "format", "--json", args.json.then_some("json"));
     let config = load_for_node(args.config.as_deref(), flags)?;
     telemetry::start(&config.log);
+    let adopt = AdoptArgs { adopt: args.adopt, rewind: args.rewind };
     let ready_file = ReadyFile::at(args.ready_file)?;
     let runtime =
         tokio::runtime::Runtime::new().map_err(|error| Stop::new(Exit::Failed, "cannot start the runtime").why(error))?;
-    let ended = runtime.block_on(live(&config, &args.start, ready_file));
+    let ended = runtime.block_on(live(&config, &args.start, adopt, ready_file));
     // Calls that were given up must not hold the end up.
     runtime.shutdown_timeout(Duration::from_millis(200));
     ended
 }
 
-async fn live(config: &NodeConfig, start: &StartAt, ready_file: ReadyFile) -> Result<Exit, Stop> {
+async fn live(config: &NodeConfig, start: &StartAt, adopt: AdoptArgs, ready_file: ReadyFile) -> Result<Exit, Stop> {
     let mut signals = Signals::listen()?;
     let listener = bind(config.dashboard.listen).await?;
     let address = listener.local_addr().map_err(|error| Stop::new(Exit::Failed, "cannot tell the API's address").why(error))?;
@@ -99,6 +115,11 @@ async fn live(config: &NodeConfig, start: &StartAt, ready_file: ReadyFile) -> Re
     let mut server = JoinSet::new();
     server.spawn(axum::serve(listener, api::router(Arc::new(api))).into_future());
 
+    tokio::select! {
+        prepared = prepare(&wired.applications, &worker, adopt) => prepared?,
+        // No lane has begun yet, so there is nothing to finish.
+        signal = signals.next() => return Ok(signal.before_start()),
+    }
     let root = start_node(&worker, &actors, wired.applications, cluster)
         .await
         .map_err(|error| Stop::new(Exit::Failed, "the node's actors cannot be started").why(error))?;
@@ -198,6 +219,11 @@ fn boot_ms() -> u128 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis())
 }
 
+fn duration(text: &str) -> Result<Duration, String> {
+    let span = text.parse::<jiff::SignedDuration>().map_err(|error| format!("no duration such as 90s, 2m or 1h: {error}"))?;
+    Duration::try_from(span).map_err(|_| "a duration is not negative".to_owned())
+}
+
 fn start_at(text: &str) -> Result<StartAt, String> {
     match text {
         "trim-horizon" => Ok(StartAt::TrimHorizon),
@@ -212,6 +238,14 @@ fn start_at(text: &str) -> Result<StartAt, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_duration_has_a_unit() {
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("1h 30m"), Ok(Duration::from_secs(5_400)));
+        assert!(duration("120").is_err());
+        assert!(duration("-2m").is_err());
+    }
 
     #[test]
     fn a_start_is_a_word_or_a_time() {

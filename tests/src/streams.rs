@@ -1,5 +1,7 @@
 //! Reading and writing Kinesis streams as a client of AWS does, apart from the pipeline's own code.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result, ensure};
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::primitives::Blob;
@@ -17,9 +19,18 @@ const MOST_AT_ONCE: usize = 500;
 /// # Errors
 /// When the stream cannot be read.
 pub async fn all_records(kinesis: &Client, stream: &str) -> Result<Vec<Record>> {
-    let mut records = Vec::new();
+    Ok(records_by_shard(kinesis, stream).await?.into_values().flatten().collect())
+}
+
+/// The same, by shard.
+///
+/// # Errors
+/// When the stream cannot be read.
+pub async fn records_by_shard(kinesis: &Client, stream: &str) -> Result<BTreeMap<String, Vec<Record>>> {
+    let mut by_shard = BTreeMap::new();
     let shards = kinesis.list_shards().stream_name(stream).send().await.context("ListShards failed")?;
     for shard in shards.shards() {
+        let records: &mut Vec<Record> = by_shard.entry(shard.shard_id().to_owned()).or_default();
         let start = kinesis.get_shard_iterator().stream_name(stream).shard_id(shard.shard_id());
         let start = start.shard_iterator_type(ShardIteratorType::TrimHorizon).send().await.context("GetShardIterator failed")?;
         let mut iterator = start.shard_iterator;
@@ -30,7 +41,7 @@ pub async fn all_records(kinesis: &Client, stream: &str) -> Result<Vec<Record>> 
             iterator = if at_end { None } else { page.next_shard_iterator };
         }
     }
-    Ok(records)
+    Ok(by_shard)
 }
 
 /// Puts records, all of which must be accepted.

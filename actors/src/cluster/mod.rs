@@ -6,12 +6,14 @@
 //!       └ LaneSupervisor    see `lane`
 //! ```
 
+mod adopt;
 mod fair_share;
 mod gateway;
 mod lease_plan;
 mod lease_steps;
 mod links;
 mod node_supervisor;
+mod rewind;
 mod shard_assigner;
 mod shard_rows;
 mod sightings;
@@ -30,6 +32,7 @@ use crate::lane::{LaneSettings, LeaseTiming, Stages};
 use crate::observe::{ActorTable, LaneStats, LeaseBoard, Mailbox, Spot};
 use crate::ports::{DeadLetters, LeaseTable, PeerFailure, Peers, ShardSource, StartAt};
 
+pub use adopt::{AdoptError, Adoption, adopt};
 pub use gateway::Desk;
 pub use links::Links;
 use node_supervisor::NodeSupervisor;

@@ -75,6 +75,14 @@ impl ScriptedShard {
     /// # Panics
     /// When there is no such shard, or it is closed.
     pub fn push_to(&self, shard: &ShardId, data: impl Into<Bytes>) -> Position {
+        self.push_at(shard, data, SystemTime::now())
+    }
+
+    /// The same, as if it had arrived at this time.
+    ///
+    /// # Panics
+    /// When there is no such shard, or it is closed.
+    pub fn push_at(&self, shard: &ShardId, data: impl Into<Bytes>, arrived: SystemTime) -> Position {
         self.with(|inner| {
             inner.next_sequence += 1;
             // 56 digits, as Kinesis writes them.
@@ -82,7 +90,7 @@ impl ScriptedShard {
             let position = Position { sequence: SequenceNumber::parse(&sequence).expect("these are digits"), sub: 0 };
             let script = inner.script_mut(shard).expect("a test pushes to a shard that exists");
             assert!(!script.closed, "a test pushes to an open shard");
-            script.records.push(Record { position: position.clone(), data: data.into(), arrived: Some(SystemTime::now()) });
+            script.records.push(Record { position: position.clone(), data: data.into(), arrived: Some(arrived) });
             position
         })
     }
