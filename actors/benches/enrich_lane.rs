@@ -148,6 +148,8 @@ fn application(source: Arc<Tap>, directory: MemoryDriverDirectory) -> Applicatio
             read_limit: 1_000,
             checkpoint_interval: Duration::from_secs(1),
             backoff: Backoff { first: Duration::from_millis(200), most: Duration::from_secs(30) },
+            stall_after: Duration::from_secs(30),
+            longest_call: Duration::from_secs(60),
         },
         start: StartAt::TrimHorizon,
         stats: LaneStats::default(),

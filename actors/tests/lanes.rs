@@ -128,7 +128,7 @@ async fn a_slow_store_stops_the_reading_and_never_more_than_the_credit_is_open()
     for n in 0..20_000 {
         rig.source.push(reading("KNOWN", 80, n));
     }
-    rig.store.outage.delay(Duration::from_secs(20));
+    rig.store.outage.delay(Duration::from_secs(70));
     let node = rig.start("n1#1").await;
     let mut most = 0;
     for _ in 0..300 {

@@ -46,6 +46,26 @@ pub struct Reject {
 pub struct Unread;
 
 impl<E> Batch<E> {
+    /// The batch, if its effects may begin. Else the lane drains, and the batch is given back with its events open.
+    #[must_use]
+    pub fn begin(self) -> Option<Self> {
+        if self.ticket.begin() {
+            return Some(self);
+        }
+        self.ticket.abandon();
+        None
+    }
+
+    /// The batch, unless the lane drains and its effects will not be let begin.
+    #[must_use]
+    pub fn wanted(self) -> Option<Self> {
+        if self.ticket.is_wanted() {
+            return Some(self);
+        }
+        self.ticket.abandon();
+        None
+    }
+
     /// Turns each event into what the next stage takes. `None` means that the event ended, which `change` has noted in the
     /// ticket; an error turns it into a dead letter.
     pub fn convert<F>(mut self, mut change: impl FnMut(&mut Ticket, u16, &Bytes, E) -> Result<Option<F>, String>) -> Batch<F> {
@@ -89,6 +109,16 @@ pub struct Leftovers {
 }
 
 impl Leftovers {
+    /// The leftovers, if their effects may begin; see [`Batch::begin`].
+    #[must_use]
+    pub fn begin(self) -> Option<Self> {
+        if self.ticket.begin() {
+            return Some(self);
+        }
+        self.ticket.abandon();
+        None
+    }
+
     /// Finishes the ticket at once if nothing is left to do, else hands the leftovers to the end of the lane.
     ///
     /// # Errors

@@ -13,14 +13,23 @@ pub struct Pulse(Option<Arc<Shared>>);
 #[derive(Debug)]
 struct Shared {
     patience: Duration,
-    beaten: Mutex<Instant>,
+    beats: Mutex<Beats>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Beats {
+    /// When the last beat began.
+    last: Instant,
+    /// When the run of beats that it belongs to began: none of them came too late for the one before.
+    run: Instant,
 }
 
 impl Pulse {
     /// A pulse that stops counting so long after its last beat. It begins with a beat.
     #[must_use]
     pub fn lasting(patience: Duration) -> Self {
-        Self(Some(Arc::new(Shared { patience, beaten: Mutex::new(Instant::now()) })))
+        let now = Instant::now();
+        Self(Some(Arc::new(Shared { patience, beats: Mutex::new(Beats { last: now, run: now }) })))
     }
 
     /// A pulse that never stops: for a node that nobody watches.
@@ -32,17 +41,36 @@ impl Pulse {
     /// Notes a heartbeat that was written; `begun` is when the write began, since it may have been seen from then on.
     pub fn beat(&self, begun: Instant) {
         if let Some(shared) = &self.0 {
-            let mut beaten = shared.beaten.lock().unwrap_or_else(PoisonError::into_inner);
-            *beaten = begun.max(*beaten);
+            let mut beats = shared.beats.lock().unwrap_or_else(PoisonError::into_inner);
+            // A write that began in time but ended late was seen late, so the run broke all the same.
+            if beats.last.elapsed() >= shared.patience {
+                beats.run = Instant::now();
+            }
+            beats.last = begun.max(beats.last);
         }
     }
 
     /// Whether the node may act now.
     #[must_use]
     pub fn is_fresh(&self) -> bool {
-        self.0
-            .as_ref()
-            .is_none_or(|shared| shared.beaten.lock().unwrap_or_else(PoisonError::into_inner).elapsed() < shared.patience)
+        self.0.as_ref().is_none_or(|shared| shared.beats().last.elapsed() < shared.patience)
+    }
+
+    /// When the last beat began; for a node that nobody watches, now.
+    pub(super) fn last_beat(&self) -> Instant {
+        self.0.as_ref().map_or_else(Instant::now, |shared| shared.beats().last)
+    }
+
+    /// Whether the node may act now and could at every moment since then.
+    #[must_use]
+    pub fn unbroken_since(&self, then: Instant) -> bool {
+        self.is_fresh() && self.0.as_ref().is_none_or(|shared| shared.beats().run <= then)
+    }
+}
+
+impl Shared {
+    fn beats(&self) -> Beats {
+        *self.beats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -63,5 +91,20 @@ mod tests {
         tokio::time::advance(Duration::from_millis(1_999)).await;
         assert!(!pulse.is_fresh(), "counted from when the write began");
         assert!(Pulse::unwatched().is_fresh());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_beat_after_a_gap_begins_a_new_run() {
+        let pulse = Pulse::lasting(Duration::from_secs(2));
+        let start = Instant::now();
+        for _ in 0..5 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            pulse.beat(Instant::now());
+        }
+        assert!(pulse.unbroken_since(start));
+        tokio::time::advance(Duration::from_secs(3)).await;
+        pulse.beat(Instant::now());
+        assert!(pulse.is_fresh() && !pulse.unbroken_since(start));
+        assert!(pulse.unbroken_since(Instant::now()));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::DrainGate;
 use crate::domain::{Outcome, OutcomeCounts, Position};
 use crate::observe::Outlet;
 
@@ -15,6 +16,8 @@ pub struct Ticket {
     outcomes: Vec<Option<Outcome>>,
     open: usize,
     reader: Outlet<Report>,
+    gate: DrainGate,
+    cut: bool,
     reported: bool,
 }
 
@@ -23,12 +26,12 @@ pub struct Ticket {
 pub struct Report {
     /// Which batch.
     pub number: u64,
-    /// The place of the batch's last event.
-    pub last: Position,
     /// How the events ended that did.
     pub outcomes: OutcomeCounts,
     /// How many events from the start of the batch ended without a gap.
     pub ended_prefix: usize,
+    /// The place of the last of these, and how they ended; `None` when there is none.
+    pub prefix: Option<(Position, OutcomeCounts)>,
     /// How it was given back.
     pub how: GivenBack,
 }
@@ -49,9 +52,33 @@ pub enum GivenBack {
 
 impl Ticket {
     /// A ticket for events at these positions, in order.
-    pub fn new(number: u64, positions: Arc<[Position]>, reader: Outlet<Report>) -> Self {
+    pub fn new(number: u64, positions: Arc<[Position]>, reader: Outlet<Report>, gate: DrainGate) -> Self {
         let open = positions.len();
-        Self { number, outcomes: vec![None; open], positions, open, reader, reported: false }
+        Self { number, outcomes: vec![None; open], positions, open, reader, gate, cut: false, reported: false }
+    }
+
+    /// Whether the batch's effects may begin, or have begun. A batch that may not is to be given back with
+    /// [`Ticket::abandon`].
+    #[must_use]
+    pub fn begin(&self) -> bool {
+        self.gate.pass(self.number)
+    }
+
+    /// Whether the batch will be let begin as things stand: asked by work that has no effect.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        self.gate.lets_pass(self.number)
+    }
+
+    /// The gate that the batch has to pass.
+    #[must_use]
+    pub fn gate(&self) -> &DrainGate {
+        &self.gate
+    }
+
+    /// Drops the events that have not ended when the ticket is given back: they had not begun when the lane began to drain.
+    pub fn cut(&mut self) {
+        self.cut = true;
     }
 
     /// The place of one of its events.
@@ -77,7 +104,7 @@ impl Ticket {
         self.open
     }
 
-    /// Gives the ticket back with every event ended. One with open events counts as lost.
+    /// Gives the ticket back with every event ended. One with open events counts as lost, unless it was cut.
     pub fn finish(self) {
         drop(self);
     }
@@ -92,18 +119,26 @@ impl Ticket {
         self.reported = true;
         let mut outcomes = OutcomeCounts::default();
         self.outcomes.iter().flatten().for_each(|outcome| outcomes.add(*outcome));
-        let ended_prefix = self.outcomes.iter().take_while(|outcome| outcome.is_some()).count();
+        let mut of_prefix = OutcomeCounts::default();
+        let mut ended_prefix = 0;
+        for outcome in self.outcomes.iter().map_while(|outcome| *outcome) {
+            of_prefix.add(outcome);
+            ended_prefix += 1;
+        }
+        let prefix = self.positions[..ended_prefix].last().map(|last| (last.clone(), of_prefix));
         // A reader that is gone belongs to a dead generation, whose events start again from the checkpoint.
-        let last = self.positions.last().expect("a batch holds at least one event").clone();
-        let _reader_may_be_gone = self.reader.send(Report { number: self.number, last, outcomes, ended_prefix, how });
+        let _reader_may_be_gone = self.reader.send(Report { number: self.number, outcomes, ended_prefix, prefix, how });
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
         if !self.reported {
-            let how = if self.open == 0 { GivenBack::Finished } else { GivenBack::Lost { open: self.open } };
-            self.report(how);
+            self.report(match self.open {
+                0 => GivenBack::Finished,
+                _ if self.cut => GivenBack::Abandoned,
+                open => GivenBack::Lost { open },
+            });
         }
     }
 }
@@ -123,7 +158,7 @@ mod tests {
             Ok(())
         });
         let position = |at: u64| Position { sequence: SequenceNumber::parse(&at.to_string()).expect("a number"), sub: 0 };
-        (Ticket::new(7, (0..n).map(position).collect(), outlet), reports)
+        (Ticket::new(7, (0..n).map(position).collect(), outlet, DrainGate::default()), reports)
     }
 
     #[test]
@@ -154,5 +189,19 @@ mod tests {
         ticket.abandon();
         let reports = reports.lock().expect("not poisoned");
         assert_eq!((reports[0].how, reports[0].ended_prefix), (GivenBack::Abandoned, 1));
+    }
+
+    #[test]
+    fn a_cut_ticket_reports_how_its_prefix_ended() {
+        let (mut ticket, reports) = ticket(4);
+        ticket.end(0, Outcome::Notified);
+        ticket.end(1, Outcome::Duplicate);
+        ticket.end(3, Outcome::Duplicate);
+        ticket.cut();
+        ticket.finish();
+        let reports = reports.lock().expect("not poisoned");
+        assert_eq!(reports[0].how, GivenBack::Abandoned);
+        let (last, outcomes) = reports[0].prefix.as_ref().expect("two events ended without a gap");
+        assert_eq!((last.sequence.as_str(), outcomes.total(), outcomes.get(Outcome::Notified)), ("1", 2, 1));
     }
 }

@@ -59,11 +59,12 @@ impl Actor for ArchiveWriter {
         state: &mut ArchiveWriterState,
     ) -> Result<(), ActorProcessingErr> {
         let (archive, myself) = (Arc::clone(&state.archive), state.myself.clone());
+        let start = |batch: Batch<Unread>| Some(work(Arc::clone(&archive), myself.clone(), batch.begin()?));
         match message {
-            ArchiveWriterMsg::Accept(batch) => state.bench.accept(batch, |batch| work(archive, myself, batch)),
+            ArchiveWriterMsg::Accept(batch) => state.bench.accept(batch, start),
             ArchiveWriterMsg::Appended(appended) => {
                 appended.map_err(LaneFailure::from)?.settle(&state.lane_end).map_err(LaneFailure::from)?;
-                state.bench.done(|batch| work(archive, myself, batch));
+                state.bench.done(start);
             }
         }
         Ok(())

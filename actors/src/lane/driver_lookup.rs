@@ -2,7 +2,7 @@
 //!
 //! Child of `LaneSupervisor`. Receives `Accept` from `SpeedFilter`, sends to `ViolationPersister`. A batch whose plates are all
 //! cached asks the warehouse nothing; else the batches behind it wait, so that they stay in order. A directory that
-//! stays unavailable past its budget ends the lane; an unknown plate does not.
+//! stays unavailable past its budget ends the lane; an unknown plate does not. A draining lane waits for no look-up.
 
 use std::sync::Arc;
 
@@ -20,7 +20,8 @@ pub(super) struct DriverLookup;
 #[derive(Debug)]
 pub(super) enum DriverLookupMsg {
     Accept(Batch<SpeedEvent>),
-    LookedUp(Result<Batch<Violation>, RemoteFailure>),
+    /// `None` when the batch was dropped because the lane drains.
+    LookedUp(Result<Option<Batch<Violation>>, RemoteFailure>),
 }
 
 pub(super) struct DriverLookupArgs {
@@ -63,11 +64,14 @@ impl Actor for DriverLookup {
         state: &mut DriverLookupState,
     ) -> Result<(), ActorProcessingErr> {
         let (drivers, myself) = (Arc::clone(&state.drivers), state.myself.clone());
+        let start = |batch: Batch<SpeedEvent>| Some(work(Arc::clone(&drivers), myself.clone(), batch.wanted()?));
         match message {
-            DriverLookupMsg::Accept(batch) => state.bench.accept(batch, |batch| work(drivers, myself, batch)),
+            DriverLookupMsg::Accept(batch) => state.bench.accept(batch, start),
             DriverLookupMsg::LookedUp(looked_up) => {
-                state.next.send(looked_up.map_err(LaneFailure::from)?).map_err(LaneFailure::from)?;
-                state.bench.done(|batch| work(drivers, myself, batch));
+                if let Some(batch) = looked_up.map_err(LaneFailure::from)? {
+                    state.next.send(batch).map_err(LaneFailure::from)?;
+                }
+                state.bench.done(start);
             }
         }
         Ok(())
@@ -81,16 +85,31 @@ async fn work(drivers: Arc<CachedDrivers>, myself: Mailbox<DriverLookupMsg>, bat
     let _gone = myself.cast(DriverLookupMsg::LookedUp(looked_up));
 }
 
-async fn look_up(drivers: &CachedDrivers, batch: Batch<SpeedEvent>) -> Result<Batch<Violation>, RemoteFailure> {
+async fn look_up(drivers: &CachedDrivers, batch: Batch<SpeedEvent>) -> Result<Option<Batch<Violation>>, RemoteFailure> {
     let keys: Vec<PlateKey> = batch.items.iter().map(|item| item.event.plate_key()).collect();
-    match drivers.resolve(&keys).await {
+    let found = tokio::select! {
+        found = drivers.resolve(&keys) => found,
+        () = unwanted(&batch) => {
+            batch.ticket.abandon();
+            return Ok(None);
+        }
+    };
+    match found {
         Ok(found) => {
             let mut found = found.into_iter();
-            Ok(batch.convert(|_, _, _, event| Ok(Some(Violation { event, driver: found.next().flatten() }))))
+            Ok(Some(batch.convert(|_, _, _, event| Ok(Some(Violation { event, driver: found.next().flatten() })))))
         }
         Err(failure) => {
             batch.ticket.abandon();
             Err(failure)
         }
+    }
+}
+
+/// Ends when the lane drains and this batch will not be let begin.
+async fn unwanted(batch: &Batch<SpeedEvent>) {
+    batch.ticket.gate().closed().await;
+    if batch.ticket.is_wanted() {
+        std::future::pending::<()>().await;
     }
 }

@@ -19,24 +19,33 @@ use super::violation_persister::{ViolationPersister, ViolationPersisterArgs, Vio
 use super::violation_publisher::{ViolationPublisher, ViolationPublisherArgs, ViolationPublisherMsg};
 use super::{EnrichStages, Stages};
 use crate::domain::{Position, ShardId};
-use crate::flow::{Batch, Leftovers, Unread};
-use crate::observe::{ActorTable, Mailbox, Outlet, Spot};
-use crate::ports::StartAt;
+use crate::flow::{Batch, Leftovers, Tenure, Unread};
+use crate::observe::{ActorTable, Mailbox, Meter, Outlet, Spot};
+use crate::ports::{ShardIterator, StartAt};
 
-/// The actors of a running generation, from the end of the lane to its reader.
+/// The actors of a running generation, from the end of the lane to its reader, which is the last of them.
 #[derive(Debug)]
 pub(super) struct Generation {
-    pub(super) number: u64,
-    pub(super) children: Vec<(String, ActorCell)>,
+    pub(super) children: Vec<Child>,
     pub(super) reader: Mailbox<ShardReaderMsg>,
+}
+
+/// An actor of a generation.
+#[derive(Debug)]
+pub(super) struct Child {
+    pub(super) path: String,
+    pub(super) cell: ActorCell,
+    pub(super) meter: Arc<Meter>,
 }
 
 /// What differs from one generation of a lane to the next.
 pub(super) struct Birth {
     pub(super) number: u64,
     pub(super) start: StartAt,
+    pub(super) iterator: Option<ShardIterator>,
     pub(super) done_to: Option<Position>,
     pub(super) admission: Admission,
+    pub(super) tenure: Tenure,
     pub(super) keeper: Mailbox<LeaseKeeperMsg>,
     pub(super) news: Outlet<LaneNews>,
 }
@@ -47,15 +56,17 @@ impl Generation {
         let mut nursery = Nursery { table: &args.table, spot: &args.spot, supervisor, children: Vec::new() };
         let shard = args.lease.shard.clone();
         let lane_end = nursery.lane_end(args, &shard).await?;
-        let first_stage = nursery.stages(args, &shard, birth.number, &lane_end).await?;
+        let first_stage = nursery.stages(args, &shard, &birth, &lane_end).await?;
         let reader_args = |meter| ShardReaderArgs {
             meter,
             shard,
             source: Arc::clone(&args.source),
             settings: args.settings,
             start: birth.start,
+            iterator: birth.iterator,
             done_to: birth.done_to,
             admission: birth.admission,
+            tenure: birth.tenure,
             stats: args.stats.clone(),
             first_stage,
             lane_end,
@@ -63,7 +74,7 @@ impl Generation {
             news: birth.news,
         };
         let reader = nursery.spawn("ShardReader", "shard_reader", ShardReader, reader_args).await?;
-        Ok(Self { number: birth.number, children: nursery.children, reader })
+        Ok(Self { children: nursery.children, reader })
     }
 }
 
@@ -71,7 +82,7 @@ struct Nursery<'a> {
     table: &'a ActorTable,
     spot: &'a Spot,
     supervisor: ActorCell,
-    children: Vec<(String, ActorCell)>,
+    children: Vec<Child>,
 }
 
 impl Nursery<'_> {
@@ -80,11 +91,11 @@ impl Nursery<'_> {
         kind: &'static str,
         name: &str,
         actor: A,
-        args: impl FnOnce(Arc<crate::observe::Meter>) -> A::Arguments,
+        args: impl FnOnce(Arc<Meter>) -> A::Arguments,
     ) -> Result<Mailbox<A::Msg>, SpawnErr> {
         let spot = self.spot.child(kind, name);
         let mailbox = self.table.spawn(&spot, Some(self.supervisor.clone()), actor, args).await?;
-        self.children.push((spot.path, mailbox.cell()));
+        self.children.push(Child { path: spot.path, cell: mailbox.cell(), meter: Arc::clone(mailbox.meter()) });
         Ok(mailbox)
     }
 
@@ -104,7 +115,7 @@ impl Nursery<'_> {
         &mut self,
         args: &LaneArgs,
         shard: &ShardId,
-        generation: u64,
+        birth: &Birth,
         lane_end: &Outlet<Leftovers>,
     ) -> Result<Outlet<Batch<Unread>>, SpawnErr> {
         let lane_end = lane_end.clone();
@@ -112,7 +123,9 @@ impl Nursery<'_> {
             Stages::Enrich(stages) => self.enrich(stages, lane_end).await,
             Stages::Notify(stages) => {
                 let (worker, shard, stats) = (args.worker.clone(), shard.clone(), args.stats.clone());
-                let notifier = move |meter| OwnerNotifierArgs { meter, stages, worker, shard, generation, stats, lane_end };
+                let (generation, tenure) = (birth.number, birth.tenure.clone());
+                let notifier =
+                    move |meter| OwnerNotifierArgs { meter, stages, worker, shard, generation, tenure, stats, lane_end };
                 Ok(self.spawn("OwnerNotifier", "owner_notifier", OwnerNotifier, notifier).await?.outlet(OwnerNotifierMsg::Accept))
             }
             Stages::Archive(stages) => {

@@ -54,11 +54,12 @@ impl Actor for LaneEnd {
         state: &mut LaneEndState,
     ) -> Result<(), ActorProcessingErr> {
         let (args, myself) = (Arc::clone(&state.args), state.myself.clone());
+        let start = |leftovers: Leftovers| Some(work(Arc::clone(&args), myself.clone(), leftovers.begin()?));
         match message {
-            LaneEndMsg::Accept(leftovers) => state.bench.accept(leftovers, |leftovers| work(args, myself, leftovers)),
+            LaneEndMsg::Accept(leftovers) => state.bench.accept(leftovers, start),
             LaneEndMsg::Stored(stored) => {
                 stored.map_err(LaneFailure::from)?;
-                state.bench.done(|leftovers| work(args, myself, leftovers));
+                state.bench.done(start);
             }
         }
         Ok(())
@@ -66,7 +67,6 @@ impl Actor for LaneEnd {
 }
 
 async fn work(args: Arc<LaneEndArgs>, myself: Mailbox<LaneEndMsg>, leftovers: Leftovers) {
-    let _waiting = args.meter.wait();
     let stored = store(&args, leftovers).await;
     // When the actor is gone there is nobody left to tell.
     let _gone = myself.cast(LaneEndMsg::Stored(stored));
@@ -83,7 +83,10 @@ async fn store(args: &LaneEndArgs, leftovers: Leftovers) -> Result<(), RemoteFai
             shard: args.shard.clone(),
             position: ticket.position(reject.index).clone(),
         };
-        if let Err(failure) = args.letters.put(&letter).await {
+        let waiting = args.meter.wait();
+        let stored = args.letters.put(&letter).await;
+        drop(waiting);
+        if let Err(failure) = stored {
             ticket.abandon();
             return Err(failure);
         }

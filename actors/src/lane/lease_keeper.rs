@@ -1,9 +1,11 @@
 //! Holds a lane's lease: renews it, writes its checkpoint, gives it back.
 //!
 //! Child of `LaneSupervisor`, outliving the generations of its lane. Receives `Checkpoint` from `ShardReader`. All writes of the
-//! lease go through here one after the other, since each one depends on the counter that the last one left. Another node's write
-//! is reported to the supervisor as a lost lease; so is a lease that could not be renewed until it expired.
+//! lease go through here one after the other, since each one depends on the counter that the last one left. A checkpoint renews
+//! too, so a lane that moves on needs no renewals. The children of a closed shard get their rows before it is marked as done.
+//! Another node's write is reported to the supervisor as a lost lease; so is a lease that could not be renewed until it expired.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,20 +13,33 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::observe::{Mailbox, Meter, Outlet};
-use crate::ports::{Checkpoint, Lease, LeaseError, LeaseTable};
+use super::shard_end::{EndError, is_listed, prepare_end};
+use crate::flow::{Backoff, Tenure};
+use crate::observe::{LaneStats, LeaseWrite, Mailbox, Meter, Outlet};
+use crate::ports::{Checkpoint, Lease, LeaseError, LeaseTable, ShardSource, SourceError};
 
 /// Pause before a checkpoint that could not be written is tried again; the adapter has used up its own budget by then.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// Longest time between two looks at the clock.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Delays before the children of a closed shard are looked for again, when the stream or the table does not answer.
+const END_BACKOFF: Backoff = Backoff { first: Duration::from_millis(500), most: Duration::from_secs(30) };
 
 pub(super) struct LeaseKeeper;
 
 #[derive(Debug)]
 pub(super) enum LeaseKeeperMsg {
-    RenewDue,
+    LookDue,
     /// Writes this checkpoint; a newer one that arrives before the write begins replaces it.
     Checkpoint(Checkpoint, Outlet<Checkpoint>),
     Written(Result<Lease, LeaseError>),
+    /// The children of the closed shard have their rows, or could not be given them.
+    EndPrepared(Result<(), EndError>),
+    /// The children that could not be given rows are looked for again.
+    EndDue,
+    /// The shard did not answer to its name: ends it if the stream lists it no more, else tells the second.
+    EndIfGone(Outlet<Checkpoint>, Outlet<()>),
+    Looked(Result<bool, SourceError>),
     /// A checkpoint that could not be written is tried again.
     RetryDue,
     /// Gives the lease up once what is being written is written: to this worker, or to whoever takes it.
@@ -47,26 +62,33 @@ pub(super) struct LeaseKeeperArgs {
     pub(super) table: Arc<dyn LeaseTable>,
     pub(super) lease: Lease,
     pub(super) timing: LeaseTiming,
+    pub(super) source: Arc<dyn ShardSource>,
+    pub(super) tenure: Tenure,
+    pub(super) stats: LaneStats,
     /// Told once, when the lease is another node's or expired.
     pub(super) lost: Outlet<()>,
 }
 
 pub(super) struct LeaseKeeperState {
     myself: Mailbox<LeaseKeeperMsg>,
-    table: Arc<dyn LeaseTable>,
-    lease: Lease,
-    timing: LeaseTiming,
-    lost: Outlet<()>,
-    renewed_at: Instant,
+    args: LeaseKeeperArgs,
+    /// When the last write that succeeded began.
+    written_at: Instant,
     wanted: Option<(Checkpoint, Outlet<Checkpoint>)>,
     writing: Option<Writing>,
+    /// Told when the shard is marked as done.
+    ending: Option<Outlet<Checkpoint>>,
+    end_tries: u32,
+    /// Told which of the two it is when a shard did not answer to its name.
+    gone: Option<(Outlet<Checkpoint>, Outlet<()>)>,
     releasing: Option<(Option<String>, RpcReplyPort<()>)>,
     running: JoinSet<()>,
 }
 
-enum Writing {
-    Renewal,
-    Checkpoint(Checkpoint, Outlet<Checkpoint>),
+struct Writing {
+    begun: Instant,
+    /// Else a renewal.
+    checkpoint: Option<(Checkpoint, Outlet<Checkpoint>)>,
 }
 
 impl ractor::Message for LeaseKeeperMsg {}
@@ -81,18 +103,17 @@ impl Actor for LeaseKeeper {
         myself: ActorRef<LeaseKeeperMsg>,
         args: LeaseKeeperArgs,
     ) -> Result<LeaseKeeperState, ActorProcessingErr> {
-        let LeaseKeeperArgs { meter, table, lease, timing, lost } = args;
-        let myself = Mailbox::new(myself, meter);
-        myself.cast_after(timing.renew_every, || LeaseKeeperMsg::RenewDue);
+        let myself = Mailbox::new(myself, Arc::clone(&args.meter));
+        myself.cast(LeaseKeeperMsg::LookDue)?;
         Ok(LeaseKeeperState {
             myself,
-            table,
-            lease,
-            timing,
-            lost,
-            renewed_at: Instant::now(),
+            args,
+            written_at: Instant::now(),
             wanted: None,
             writing: None,
+            ending: None,
+            end_tries: 0,
+            gone: None,
             releasing: None,
             running: JoinSet::new(),
         })
@@ -105,13 +126,10 @@ impl Actor for LeaseKeeper {
         state: &mut LeaseKeeperState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            LeaseKeeperMsg::RenewDue => {
-                state.myself.cast_after(state.timing.renew_every, || LeaseKeeperMsg::RenewDue);
-                if state.renewed_at.elapsed() >= state.timing.expires_after {
-                    state.report_lost();
-                } else if state.writing.is_none() && state.wanted.is_none() {
-                    state.start(Writing::Renewal);
-                }
+            LeaseKeeperMsg::LookDue => state.look(),
+            LeaseKeeperMsg::Checkpoint(Checkpoint::ShardEnd, done) => {
+                state.ending = Some(done);
+                state.prepare_end();
             }
             LeaseKeeperMsg::Checkpoint(checkpoint, done) => {
                 state.wanted = Some((checkpoint, done));
@@ -119,6 +137,10 @@ impl Actor for LeaseKeeper {
             }
             LeaseKeeperMsg::Written(result) => state.written(result),
             LeaseKeeperMsg::RetryDue => state.start_wanted(),
+            LeaseKeeperMsg::EndDue => state.prepare_end(),
+            LeaseKeeperMsg::EndPrepared(prepared) => state.end_prepared(prepared),
+            LeaseKeeperMsg::EndIfGone(ended, listed) => state.look_for_shard(ended, listed),
+            LeaseKeeperMsg::Looked(listed) => state.looked(listed),
             LeaseKeeperMsg::Release(to, reply) => state.releasing = Some((to, reply)),
         }
         state.release_if_idle().await;
@@ -131,43 +153,121 @@ impl LeaseKeeperState {
         if self.writing.is_none()
             && let Some((checkpoint, done)) = self.wanted.take()
         {
-            self.start(Writing::Checkpoint(checkpoint, done));
+            self.start(Some((checkpoint, done)));
         }
     }
 
-    fn start(&mut self, writing: Writing) {
-        let (table, lease, myself) = (Arc::clone(&self.table), self.lease.clone(), self.myself.clone());
-        let checkpoint = match &writing {
-            Writing::Renewal => None,
-            Writing::Checkpoint(checkpoint, _) => Some(checkpoint.clone()),
-        };
-        self.writing = Some(writing);
-        while self.running.try_join_next().is_some() {}
-        self.running.spawn(async move {
-            let result = match checkpoint {
+    /// Renews the lease when it is time, or when the node could not show for a while that it lives.
+    fn look(&mut self) {
+        let (tenure, renew_every) = (&self.args.tenure, self.args.timing.renew_every);
+        let look_every = LOOK_EVERY.min(renew_every);
+        self.myself.cast_after(look_every, || LeaseKeeperMsg::LookDue);
+        if tenure.is_expired() {
+            self.report_lost();
+            return;
+        }
+        let is_due = self.written_at.elapsed() + look_every / 2 >= renew_every || tenure.wants_proof();
+        if is_due && self.writing.is_none() && self.wanted.is_none() && self.releasing.is_none() {
+            self.start(None);
+        }
+    }
+
+    fn start(&mut self, checkpoint: Option<(Checkpoint, Outlet<Checkpoint>)>) {
+        let (table, lease, myself) = (Arc::clone(&self.args.table), self.args.lease.clone(), self.myself.clone());
+        let target = checkpoint.as_ref().map(|(target, _)| target.clone());
+        let kind = if target.is_some() { LeaseWrite::Checkpoint } else { LeaseWrite::Renewal };
+        self.args.stats.lease_written(&lease.shard, kind);
+        self.writing = Some(Writing { begun: Instant::now(), checkpoint });
+        self.spawn(async move {
+            let result = match target {
                 None => table.renew(&lease).await,
-                Some(checkpoint) => table.checkpoint(&lease, &checkpoint).await,
+                Some(target) => table.checkpoint(&lease, &target).await,
             };
             // When the actor is gone there is nobody left to tell.
             let _gone = myself.cast(LeaseKeeperMsg::Written(result));
         });
     }
 
+    fn spawn(&mut self, work: impl Future<Output = ()> + Send + 'static) {
+        while self.running.try_join_next().is_some() {}
+        self.running.spawn(work);
+    }
+
+    fn prepare_end(&mut self) {
+        let (source, table, myself) = (Arc::clone(&self.args.source), Arc::clone(&self.args.table), self.myself.clone());
+        let (lease, stats) = (self.args.lease.clone(), self.args.stats.clone());
+        self.spawn(async move {
+            let prepared = prepare_end(&*source, &*table, &lease, &stats).await;
+            // When the actor is gone there is nobody left to tell.
+            let _gone = myself.cast(LeaseKeeperMsg::EndPrepared(prepared));
+        });
+    }
+
+    fn end_prepared(&mut self, prepared: Result<(), EndError>) {
+        match prepared {
+            Ok(()) => {
+                if let Some(done) = self.ending.take() {
+                    self.wanted = Some((Checkpoint::ShardEnd, done));
+                    self.start_wanted();
+                }
+            }
+            Err(EndError::Lease(LeaseError::Lost(_) | LeaseError::Unusable(_))) => self.report_lost(),
+            Err(error) => {
+                let delay = END_BACKOFF.delay(self.end_tries, rand::random());
+                self.end_tries += 1;
+                tracing::warn!(shard = %self.args.lease.shard, %error, "children of a closed shard not found, will be tried again");
+                self.myself.cast_after(delay, || LeaseKeeperMsg::EndDue);
+            }
+        }
+    }
+
+    fn look_for_shard(&mut self, ended: Outlet<Checkpoint>, listed: Outlet<()>) {
+        self.gone = Some((ended, listed));
+        let (source, shard, myself) = (Arc::clone(&self.args.source), self.args.lease.shard.clone(), self.myself.clone());
+        self.spawn(async move {
+            let listed = is_listed(&*source, &shard).await;
+            // When the actor is gone there is nobody left to tell.
+            let _gone = myself.cast(LeaseKeeperMsg::Looked(listed));
+        });
+    }
+
+    /// Only a list that was read and lacks the shard ends it: a stream that does not answer may be back tomorrow.
+    fn looked(&mut self, listed: Result<bool, SourceError>) {
+        let Some((ended, still_listed)) = self.gone.take() else { return };
+        if matches!(listed, Ok(false)) {
+            tracing::warn!(
+                shard = %self.args.lease.shard,
+                "shard is gone from its stream; what was not read before its retention ended is lost"
+            );
+            self.ending = Some(ended);
+            self.prepare_end();
+            return;
+        }
+        if let Err(error) = listed {
+            tracing::warn!(shard = %self.args.lease.shard, %error, "shards not listed");
+        }
+        // A supervisor that is gone takes the lane with it.
+        let _gone = still_listed.send(());
+    }
+
     fn written(&mut self, result: Result<Lease, LeaseError>) {
         let writing = self.writing.take();
         match result {
             Ok(lease) => {
-                self.lease = lease;
-                self.renewed_at = Instant::now();
-                if let Some(Writing::Checkpoint(checkpoint, done)) = writing {
-                    // A reader of a dead generation needs no answer.
-                    let _gone = done.send(checkpoint);
+                self.args.lease = lease;
+                if let Some(Writing { begun, checkpoint }) = writing {
+                    self.written_at = begun;
+                    self.args.tenure.proven(begun);
+                    if let Some((checkpoint, done)) = checkpoint {
+                        // A reader of a dead generation needs no answer.
+                        let _gone = done.send(checkpoint);
+                    }
                 }
             }
             Err(LeaseError::Remote(failure)) => {
-                tracing::warn!(shard = %self.lease.shard, %failure, "lease not written, will be tried again");
-                if let (Some(Writing::Checkpoint(checkpoint, done)), None) = (writing, &self.wanted) {
-                    self.wanted = Some((checkpoint, done));
+                tracing::warn!(shard = %self.args.lease.shard, %failure, "lease not written, will be tried again");
+                if self.wanted.is_none() {
+                    self.wanted = writing.and_then(|writing| writing.checkpoint);
                 }
                 if self.wanted.is_some() {
                     self.myself.cast_after(RETRY_AFTER, || LeaseKeeperMsg::RetryDue);
@@ -184,12 +284,13 @@ impl LeaseKeeperState {
             return;
         }
         let Some((to, reply)) = self.releasing.take() else { return };
+        self.args.stats.lease_written(&self.args.lease.shard, LeaseWrite::Other);
         let released = match to {
-            Some(to) => self.table.assign(&self.lease, &to).await.map(|_| ()),
-            None => self.table.release(&self.lease).await,
+            Some(to) => self.args.table.assign(&self.args.lease, &to).await.map(|_| ()),
+            None => self.args.table.release(&self.args.lease).await,
         };
         if let Err(error) = released {
-            tracing::warn!(shard = %self.lease.shard, %error, "lease not released; it will expire");
+            tracing::warn!(shard = %self.args.lease.shard, %error, "lease not released; it will expire");
         }
         // The supervisor may have run out of patience.
         let _gone = reply.send(());
@@ -198,6 +299,6 @@ impl LeaseKeeperState {
     fn report_lost(&mut self) {
         self.wanted = None;
         // A supervisor that is gone takes the lane with it.
-        let _gone = self.lost.send(());
+        let _gone = self.args.lost.send(());
     }
 }

@@ -23,8 +23,10 @@ mod lease_keeper;
 mod owner_notifier;
 mod raw_persister;
 mod rule_error_reader;
+mod shard_end;
 mod shard_reader;
 mod speed_filter;
+mod stall;
 mod supervisor;
 mod text_rate;
 mod violation_persister;
@@ -78,6 +80,10 @@ pub struct LaneSettings {
     pub checkpoint_interval: Duration,
     /// Delays before a dead lane starts again.
     pub backoff: Backoff,
+    /// An actor that makes no progress for so long is killed with its lane, unless it waits on purpose.
+    pub stall_after: Duration,
+    /// How long work on one batch may take when every call in it needs its whole budget; it is no standstill before.
+    pub longest_call: Duration,
 }
 
 /// The stages behind a lane's reader, with what they need from outside.

@@ -2,22 +2,26 @@
 //!
 //! Child of `LaneSupervisor`. Receives `Accept` from `ShardReader`, hands what is left to `LaneEnd`. Every text is claimed before it
 //! is sent and marked after: only a lost answer or a crash between the two can repeat one, and `in_flight` bounds how many.
+//! Texts begin in the order of their events, and none while the lane's tenure does not hold. When the lane drains, those that have
+//! begun are seen to their end and the others are dropped, to be sent by whoever has the lease next.
 //! A number that is none, or a text that the service refuses, becomes a dead letter. A ledger or a text service that stays
 //! unavailable past its budget ends the lane.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep};
 
 use super::NotifyStages;
 use super::claim_owner::ClaimOwner;
 use super::workbench::Workbench;
 use crate::domain::{Outcome, PhoneNumber, PublishedViolation, ShardId};
-use crate::flow::{Backoff, Batch, LaneFailure, Leftovers, RetryBudget, Unread};
+use crate::flow::{Backoff, Batch, LaneFailure, Leftovers, RetryBudget, Tenure, Unread};
 use crate::observe::{LaneStats, Mailbox, Meter, Outlet};
 use crate::ports::{Claim, MarkError, RemoteFailure, SendError};
 use crate::wire::read_published;
@@ -45,6 +49,7 @@ pub(super) struct OwnerNotifierArgs {
     pub(super) worker: String,
     pub(super) shard: ShardId,
     pub(super) generation: u64,
+    pub(super) tenure: Tenure,
     pub(super) stats: LaneStats,
     pub(super) lane_end: Outlet<Leftovers>,
 }
@@ -58,10 +63,12 @@ pub(super) struct OwnerNotifierState {
 
 /// What sending a text needs.
 struct Texting {
+    meter: Arc<Meter>,
     stages: NotifyStages,
     worker: String,
     shard: ShardId,
     generation: u64,
+    tenure: Tenure,
     stats: LaneStats,
 }
 
@@ -70,6 +77,9 @@ enum Verdict {
     Ended(Outcome),
     Rejected(String),
 }
+
+/// An event of a batch by its place, and how it ended.
+type Ended = (usize, Result<Verdict, RemoteFailure>);
 
 impl ractor::Message for OwnerNotifierMsg {}
 
@@ -83,8 +93,8 @@ impl Actor for OwnerNotifier {
         myself: ActorRef<OwnerNotifierMsg>,
         args: OwnerNotifierArgs,
     ) -> Result<OwnerNotifierState, ActorProcessingErr> {
-        let OwnerNotifierArgs { meter, stages, worker, shard, generation, stats, lane_end } = args;
-        let texting = Arc::new(Texting { stages, worker, shard, generation, stats });
+        let OwnerNotifierArgs { meter, stages, worker, shard, generation, tenure, stats, lane_end } = args;
+        let texting = Arc::new(Texting { meter: Arc::clone(&meter), stages, worker, shard, generation, tenure, stats });
         Ok(OwnerNotifierState { myself: Mailbox::new(myself, meter), texting, lane_end, bench: Workbench::new() })
     }
 
@@ -95,11 +105,12 @@ impl Actor for OwnerNotifier {
         state: &mut OwnerNotifierState,
     ) -> Result<(), ActorProcessingErr> {
         let (texting, myself) = (Arc::clone(&state.texting), state.myself.clone());
+        let start = |batch: Batch<Unread>| Some(work(Arc::clone(&texting), myself.clone(), batch.begin()?));
         match message {
-            OwnerNotifierMsg::Accept(batch) => state.bench.accept(batch, |batch| work(texting, myself, batch)),
+            OwnerNotifierMsg::Accept(batch) => state.bench.accept(batch, start),
             OwnerNotifierMsg::Texted(texted) => {
                 texted.map_err(LaneFailure::from)?.settle(&state.lane_end).map_err(LaneFailure::from)?;
-                state.bench.done(|batch| work(texting, myself, batch));
+                state.bench.done(start);
             }
         }
         Ok(())
@@ -114,17 +125,37 @@ async fn work(texting: Arc<Texting>, myself: Mailbox<OwnerNotifierMsg>, batch: B
 }
 
 impl Texting {
-    /// Texts the owners of a batch side by side. Every text that was begun is seen to its end, also when another one fails.
+    /// Texts the owners of a batch, some side by side. Every text that was begun is seen to its end; none begins once another one
+    /// failed or the lane drains.
     async fn text_all(&self, batch: Batch<Unread>) -> Result<Leftovers, RemoteFailure> {
         let mut batch = batch.convert(|_, _, record, Unread| read_published(record).map(Some).map_err(|error| error.to_string()));
-        let texts = FuturesUnordered::new();
+        let mut texts = FuturesUnordered::new();
+        let mut ended = Vec::with_capacity(batch.items.len());
         for (at, item) in batch.items.iter().enumerate() {
+            let mut turn = pin!(self.turn());
+            let turn = loop {
+                tokio::select! {
+                    biased;
+                    () = batch.ticket.gate().closed() => break None,
+                    Some(text) = texts.next() => ended.push(text),
+                    turn = &mut turn => break Some(turn),
+                }
+            };
+            let has_failed = ended.iter().any(|(_, verdict): &Ended| verdict.is_err());
+            let Some(turn) = turn.filter(|_| !has_failed) else { break };
             let sequence = batch.ticket.position(item.index).sequence.as_str();
             let owner = ClaimOwner::new(&self.worker, self.shard.as_str(), self.generation, sequence);
-            texts.push(self.text_at(at, &item.event, owner));
+            texts.push(self.text_at(at, &item.event, owner, turn));
         }
-        let verdicts: Vec<_> = texts.collect().await;
-        match self.settle(&mut batch, verdicts) {
+        let n_begun = ended.len() + texts.len();
+        while let Some(text) = texts.next().await {
+            ended.push(text);
+        }
+        drop(texts);
+        if n_begun < batch.items.len() {
+            cut(&mut batch, n_begun);
+        }
+        match self.settle(&mut batch, ended) {
             Ok(()) => Ok(Leftovers { ticket: batch.ticket, rejects: batch.rejects }),
             Err(failure) => {
                 batch.ticket.abandon();
@@ -133,11 +164,7 @@ impl Texting {
         }
     }
 
-    fn settle(
-        &self,
-        batch: &mut Batch<PublishedViolation>,
-        verdicts: Vec<(usize, Result<Verdict, RemoteFailure>)>,
-    ) -> Result<(), RemoteFailure> {
+    fn settle(&self, batch: &mut Batch<PublishedViolation>, verdicts: Vec<Ended>) -> Result<(), RemoteFailure> {
         let mut refused = Vec::new();
         let mut failed = None;
         for (at, verdict) in verdicts {
@@ -157,13 +184,30 @@ impl Texting {
         }
     }
 
+    /// Waits until one more text may begin.
+    async fn turn(&self) -> SemaphorePermit<'_> {
+        let _pausing = self.meter.pause();
+        loop {
+            let turn = self.stages.in_flight.acquire().await.expect("the semaphore is never closed");
+            if self.tenure.holds() {
+                return turn;
+            }
+            // Other lanes of the node must not wait for this one's lease.
+            drop(turn);
+            self.tenure.held().await;
+        }
+    }
+
     async fn text_at(
         &self,
         at: usize,
         violation: &PublishedViolation,
         owner: ClaimOwner<'_>,
-    ) -> (usize, Result<Verdict, RemoteFailure>) {
-        (at, self.text(violation, &owner).await)
+        turn: SemaphorePermit<'_>,
+    ) -> Ended {
+        let verdict = self.text(violation, &owner).await;
+        drop(turn);
+        (at, verdict)
     }
 
     async fn text(&self, violation: &PublishedViolation, owner: &ClaimOwner<'_>) -> Result<Verdict, RemoteFailure> {
@@ -171,7 +215,6 @@ impl Texting {
             Ok(phone) => phone,
             Err(error) => return Ok(Verdict::Rejected(error.to_string())),
         };
-        let _begun = self.stages.in_flight.acquire().await.expect("the semaphore is never closed");
         let event_id = violation.event.event_id();
         let owner_text = owner.to_string();
         if !self.claim(event_id, owner, &owner_text).await? {
@@ -204,6 +247,7 @@ impl Texting {
                 Claim::Held { owner, age } => (owner, age),
             };
             if !owner.knows_dead(&holder) && age < self.stages.claim_expiry {
+                let _pausing = self.meter.pause();
                 sleep(CLAIM_LOOK.min(self.stages.claim_expiry - age)).await;
                 continue;
             }
@@ -223,7 +267,7 @@ impl Texting {
         let start = Instant::now();
         let mut tries = 0;
         loop {
-            self.stages.rate.wait().await;
+            self.allowed().await;
             let error = match self.stages.sender.send(phone, text).await {
                 Err(error @ (SendError::NotSent(_) | SendError::Unknown(_))) => error,
                 done => return done,
@@ -233,8 +277,16 @@ impl Texting {
                 self.stats.possible_repeat(&self.shard);
             }
             tries += 1;
+            let _pausing = self.meter.pause();
             sleep(delay).await;
         }
+    }
+
+    /// Waits until the rate and the tenure allow one more text.
+    async fn allowed(&self) {
+        let _pausing = self.meter.pause();
+        self.stages.rate.wait().await;
+        self.tenure.held().await;
     }
 
     async fn mark_sent(&self, event_id: &str, owner: &str, message_id: &str) -> Result<(), RemoteFailure> {
@@ -254,4 +306,12 @@ impl Texting {
             tracing::warn!(event_id, %error, "could not mark a claim as failed");
         }
     }
+}
+
+/// Drops the events from this one on, which have not begun: they start again wherever the lease is next.
+fn cut(batch: &mut Batch<PublishedViolation>, n_begun: usize) {
+    let first = batch.items[n_begun].index;
+    batch.items.truncate(n_begun);
+    batch.rejects.retain(|reject| reject.index < first);
+    batch.ticket.cut();
 }

@@ -62,11 +62,12 @@ impl Actor for RawPersister {
         state: &mut RawPersisterState,
     ) -> Result<(), ActorProcessingErr> {
         let (store, myself) = (Arc::clone(&state.store), state.myself.clone());
+        let start = |batch: Batch<Unread>| Some(work(Arc::clone(&store), myself.clone(), batch.begin()?));
         match message {
-            RawPersisterMsg::Accept(batch) => state.bench.accept(batch, |batch| work(store, myself, batch)),
+            RawPersisterMsg::Accept(batch) => state.bench.accept(batch, start),
             RawPersisterMsg::Stored(stored) => {
                 state.next.send(stored.map_err(LaneFailure::from)?).map_err(LaneFailure::from)?;
-                state.bench.done(|batch| work(store, myself, batch));
+                state.bench.done(start);
             }
         }
         Ok(())

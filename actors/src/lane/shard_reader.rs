@@ -1,14 +1,15 @@
 //! Lets records into a lane: the only actor that does, against the ledger's credit.
 //!
-//! Child of `LaneSupervisor`, the first actor of a generation and the last one spawned. Reads the shard at most once per poll
-//! interval, and only once everything read before is let in and half of the credit is free; so a lane holds at most its credit
-//! and one answer. Sends batches to the first stage, hears of their end through their tickets, and asks `LeaseKeeper` to write
-//! the checkpoint. An expired iterator is opened again at the last record; a source that stays unavailable past its budget ends
-//! the lane.
+//! Child of `LaneSupervisor`, the first actor of a generation and the last one spawned. Reads the shard once per poll interval,
+//! faster while it is behind, and only once everything read before is let in and half of the credit is free; so a lane holds at
+//! most its credit and one answer. Lets nothing in while the tenure does not hold. Sends batches to the first stage, hears of
+//! their end through their tickets, and asks `LeaseKeeper` to write the checkpoint. An old iterator is opened again at the last
+//! record; a source that stays unavailable past its budget ends the lane, and so does a shard that is gone, once everything read
+//! from it has ended.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::task::JoinSet;
@@ -19,12 +20,20 @@ use super::isolation::Admission;
 use super::lease_keeper::LeaseKeeperMsg;
 use super::supervisor::LaneNews;
 use crate::domain::{OutcomeCounts, Position, ShardId};
-use crate::flow::{Batch, GivenBack, Item, LaneFailure, Ledger, Leftovers, Reject, Report, Ticket, Unread};
+use crate::flow::{Batch, DrainGate, GivenBack, Item, LaneFailure, Ledger, Leftovers, Reject, Report, Tenure, Ticket, Unread};
 use crate::observe::{ActorGone, LaneStats, Mailbox, Meter, Outlet};
 use crate::ports::{Checkpoint, Page, Record, ShardIterator, ShardSource, SourceError, StartAt};
 
 /// A dropped ticket waits this long before it ends the lane, so that the failure that dropped it is heard first.
 const LOST_GRACE: Duration = Duration::from_millis(100);
+/// Pause before the tenure is looked at again.
+const TENURE_LOOK: Duration = Duration::from_millis(100);
+/// Shortest time between two reads of a shard, and most bytes a second: all readers of a shard share five reads and 2 MB a second
+/// (<https://docs.aws.amazon.com/kinesis/latest/APIReference/API_GetRecords.html>).
+const READ_GAP: Duration = Duration::from_millis(200);
+const MOST_BYTES_PER_SECOND: f64 = 2e6;
+/// An iterator older than this is opened anew rather than used: Kinesis lets them expire after five minutes.
+const ITERATOR_AGE: Duration = Duration::from_secs(240);
 
 pub(super) struct ShardReader;
 
@@ -35,6 +44,7 @@ pub(super) enum ShardReaderMsg {
     Read(Result<Page, SourceError>),
     Report(Report),
     LostDue(usize),
+    TenureDue,
     CheckpointDue,
     Checkpointed(Checkpoint),
     Drain,
@@ -46,9 +56,12 @@ pub(super) struct ShardReaderArgs {
     pub(super) source: Arc<dyn ShardSource>,
     pub(super) settings: LaneSettings,
     pub(super) start: StartAt,
+    /// The place that an earlier generation opened and read nothing done from; `start` stands in when it is too old.
+    pub(super) iterator: Option<ShardIterator>,
     /// Records up to and including this one are done.
     pub(super) done_to: Option<Position>,
     pub(super) admission: Admission,
+    pub(super) tenure: Tenure,
     pub(super) stats: LaneStats,
     pub(super) first_stage: Outlet<Batch<Unread>>,
     pub(super) lane_end: Outlet<Leftovers>,
@@ -64,6 +77,8 @@ enum Reading {
     Asking,
     /// The shard is closed and read to its end.
     AtEnd,
+    /// The shard does not answer to its name any more.
+    Gone,
 }
 
 pub(super) struct ShardReaderState {
@@ -72,11 +87,15 @@ pub(super) struct ShardReaderState {
     ledger: Ledger,
     reading: Reading,
     iterator: Option<ShardIterator>,
+    iterator_since: Instant,
     /// Read and not let in yet: at most one answer of the source.
     fetched: VecDeque<Record>,
     /// The last record read, or the checkpoint that the lane started from.
     read_to: Option<Position>,
+    read_began: Instant,
     next_poll: Instant,
+    tenure_awaited: bool,
+    gate: DrainGate,
     draining: bool,
     passed_alone: usize,
     asked_checkpoint: Option<Checkpoint>,
@@ -106,10 +125,14 @@ impl Actor for ShardReader {
             myself,
             ledger: Ledger::new(args.settings.credit_events, args.settings.credit_bytes),
             reading: Reading::Idle,
-            iterator: None,
+            iterator: args.iterator.clone(),
+            iterator_since: Instant::now(),
             fetched: VecDeque::new(),
             read_to: args.done_to.clone(),
+            read_began: Instant::now(),
             next_poll: Instant::now(),
+            tenure_awaited: false,
+            gate: DrainGate::default(),
             draining: false,
             passed_alone: 0,
             asked_checkpoint: None,
@@ -129,20 +152,24 @@ impl Actor for ShardReader {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             ShardReaderMsg::PollDue => state.poll(),
-            ShardReaderMsg::Opened(Ok(iterator)) => {
-                state.iterator = Some(iterator);
-                state.reading = Reading::Idle;
-                state.poll();
-            }
+            ShardReaderMsg::Opened(Ok(iterator)) => state.opened(iterator)?,
             ShardReaderMsg::Read(Ok(page)) => state.take_in(page)?,
             ShardReaderMsg::Read(Err(SourceError::IteratorExpired)) => {
                 state.iterator = None;
                 state.reading = Reading::Idle;
-                state.poll();
+                state.poll_after(READ_GAP);
+            }
+            ShardReaderMsg::Opened(Err(SourceError::Gone(_))) | ShardReaderMsg::Read(Err(SourceError::Gone(_))) => {
+                state.reading = Reading::Gone;
             }
             ShardReaderMsg::Opened(Err(error)) | ShardReaderMsg::Read(Err(error)) => return Err(LaneFailure::from(error).into()),
             ShardReaderMsg::Report(report) => state.settle(report)?,
             ShardReaderMsg::LostDue(open) => return Err(LaneFailure::TicketLost { open }.into()),
+            ShardReaderMsg::TenureDue => {
+                state.tenure_awaited = false;
+                state.admit()?;
+                state.poll();
+            }
             ShardReaderMsg::CheckpointDue => {
                 state.myself.cast_after(state.args.settings.checkpoint_interval, || ShardReaderMsg::CheckpointDue);
                 state.ask_checkpoint()?;
@@ -150,8 +177,12 @@ impl Actor for ShardReader {
             ShardReaderMsg::Checkpointed(checkpoint) => state.checkpointed(checkpoint)?,
             ShardReaderMsg::Drain => {
                 state.draining = true;
+                state.gate.close();
                 state.fetched.clear();
             }
+        }
+        if state.reading == Reading::Gone && state.has_ended_everything() && !state.draining {
+            return Err(LaneFailure::ShardGone.into());
         }
         Ok(state.finish_if_done()?)
     }
@@ -169,11 +200,13 @@ impl ShardReaderState {
         self.reading = Reading::Asking;
         while self.running.try_join_next().is_some() {}
         let (source, myself) = (Arc::clone(&self.args.source), self.myself.clone());
+        let waiting = self.args.meter.wait();
+        if self.iterator_since.elapsed() > ITERATOR_AGE {
+            self.iterator = None;
+        }
         if let Some(iterator) = self.iterator.clone() {
-            self.next_poll = Instant::now() + self.args.settings.poll_interval;
-            self.myself.cast_after(self.args.settings.poll_interval, || ShardReaderMsg::PollDue);
+            self.read_began = Instant::now();
             let limit = self.args.settings.read_limit;
-            let waiting = self.args.meter.wait();
             self.running.spawn(async move {
                 let page = source.read(&iterator, limit).await;
                 drop(waiting);
@@ -184,10 +217,31 @@ impl ShardReaderState {
             let (shard, start) = (self.args.shard.clone(), self.start());
             self.running.spawn(async move {
                 let iterator = source.iterator(&shard, &start).await;
+                drop(waiting);
                 // When the actor is gone there is nobody left to tell.
                 let _gone = myself.cast(ShardReaderMsg::Opened(iterator));
             });
         }
+    }
+
+    fn poll_after(&mut self, delay: Duration) {
+        self.next_poll = Instant::now() + delay;
+        self.myself.cast_after(delay, || ShardReaderMsg::PollDue);
+    }
+
+    /// A lane that begins at the newest record notes where that was: what arrives before its first checkpoint must not be
+    /// skipped when it is opened again.
+    fn opened(&mut self, iterator: ShardIterator) -> Result<(), ActorGone> {
+        if self.args.start == StartAt::Latest && self.read_to.is_none() {
+            let now = SystemTime::now();
+            self.args.start = StartAt::Timestamp(now);
+            self.args.news.send(LaneNews::BegunAtLatest(iterator.clone(), now))?;
+        }
+        self.iterator = Some(iterator);
+        self.iterator_since = Instant::now();
+        self.reading = Reading::Idle;
+        self.poll();
+        Ok(())
     }
 
     /// Opens at the last record rather than after it, as the Kinesis Client Library does, and drops what is done: a record may
@@ -203,9 +257,14 @@ impl ShardReaderState {
         self.args.stats.lag(&self.args.shard, page.millis_behind_latest);
         self.reading = if page.next.is_some() { Reading::Idle } else { Reading::AtEnd };
         self.iterator = page.next;
+        self.iterator_since = Instant::now();
         if self.draining {
             return Ok(());
         }
+        let is_behind = page.millis_behind_latest.map_or(!page.records.is_empty(), |millis| millis > 0);
+        let bytes: usize = page.records.iter().map(|record| record.data.len()).sum();
+        let pause = self.pause(is_behind, bytes).saturating_sub(self.read_began.elapsed());
+        self.poll_after(pause);
         // Only the head of an answer can hold what was read before: records come in order.
         let is_old = |record: &Record| self.read_to.as_ref().is_some_and(|read_to| record.position <= *read_to);
         let n_old = page.records.iter().take_while(|record| is_old(record)).count();
@@ -218,9 +277,23 @@ impl ShardReaderState {
         Ok(())
     }
 
-    /// Lets in what the credit allows.
+    /// Time from the beginning of one read to that of the next.
+    fn pause(&self, is_behind: bool, bytes: usize) -> Duration {
+        let interval = self.args.settings.poll_interval;
+        let gap = if is_behind { READ_GAP.min(interval) } else { interval };
+        gap.max(Duration::from_secs_f64(bytes as f64 / MOST_BYTES_PER_SECOND))
+    }
+
+    /// Lets in what the credit and the tenure allow.
     fn admit(&mut self) -> Result<(), ActorGone> {
         while let Some(first) = self.fetched.front() {
+            if !self.args.tenure.holds() {
+                if !self.tenure_awaited {
+                    self.tenure_awaited = true;
+                    self.myself.cast_after(TENURE_LOOK, || ShardReaderMsg::TenureDue);
+                }
+                return Ok(());
+            }
             let alone = match &self.args.admission {
                 Admission::Batches => false,
                 Admission::Alone { .. } if self.ledger.is_empty() => true,
@@ -265,7 +338,7 @@ impl ShardReaderState {
         if alone {
             self.args.news.send(LaneNews::Alone(positions[0].clone()))?;
         }
-        let ticket = Ticket::new(number, positions, self.myself.outlet(ShardReaderMsg::Report));
+        let ticket = Ticket::new(number, positions, self.myself.outlet(ShardReaderMsg::Report), self.gate.clone());
         if condemned {
             let reason = "it ended the lane several times while it was alone in it";
             let reject = |item: Item<Unread>| Reject { index: item.index, reason: reason.to_owned(), payload: item.record };
@@ -280,9 +353,7 @@ impl ShardReaderState {
             self.myself.cast_after(LOST_GRACE, move || ShardReaderMsg::LostDue(open));
             return Ok(());
         }
-        if report.how == GivenBack::Finished {
-            self.unsettled.push((report.last, report.outcomes));
-        }
+        self.unsettled.extend(report.prefix);
         if self.ledger.resolve(report.number, report.ended_prefix).is_some() {
             self.args.news.send(LaneNews::Progress)?;
         }
@@ -326,10 +397,16 @@ impl ShardReaderState {
         Ok(())
     }
 
-    /// At the end of the shard, or when draining, and with everything ended: writes the last checkpoint, then says so.
+    fn has_ended_everything(&self) -> bool {
+        self.fetched.is_empty() && self.ledger.is_empty()
+    }
+
+    /// At the end of the shard, or when draining, and with everything ended that began: writes the last checkpoint, then says so.
     fn finish_if_done(&mut self) -> Result<(), ActorGone> {
-        let at_end = self.reading == Reading::AtEnd && self.fetched.is_empty() && self.ledger.is_empty() && !self.draining;
-        let drained = self.draining && self.reading != Reading::Asking && self.ledger.is_quiet();
+        let is_ending = self.asked_checkpoint == Some(Checkpoint::ShardEnd);
+        let at_end = is_ending || (self.reading == Reading::AtEnd && self.has_ended_everything() && !self.draining);
+        // A read that goes on brings nothing that is let in, so nobody waits for it.
+        let drained = self.draining && self.ledger.is_quiet();
         if self.said_done || !(at_end || drained) {
             return Ok(());
         }

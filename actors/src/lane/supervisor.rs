@@ -1,11 +1,11 @@
 //! Runs one lane: keeps its lease, spawns its generations, and kills a generation whole when any of it fails.
 //!
 //! Child of `ShardAssigner`. One-for-all: the children hold tickets of each other, so a lane is never repaired in part. The next
-//! generation starts from the checkpoint after a jittered delay, without end. Faults are told apart from outages in `isolation`.
-//! It stops when the shard is done, the lease is lost, or it was told to drain.
+//! generation starts from the checkpoint after a jittered delay, without end. Faults are told apart from outages in `isolation`;
+//! a frozen actor, found by `stall`, is one. It stops when the shard is done, the lease is lost, or it was told to drain.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 
@@ -13,11 +13,12 @@ use super::generation::{Birth, Generation};
 use super::isolation::Isolation;
 use super::lease_keeper::{LeaseKeeper, LeaseKeeperArgs, LeaseKeeperMsg, LeaseTiming};
 use super::shard_reader::ShardReaderMsg;
+use super::stall::{Frozen, StallWatch};
 use super::{LaneSettings, Stages};
 use crate::domain::Position;
-use crate::flow::{LaneFailure, Pulse};
+use crate::flow::{LaneFailure, Pulse, Tenure};
 use crate::observe::{ActorTable, LaneState, LaneStats, Mailbox, Meter, Spot};
-use crate::ports::{Checkpoint, DeadLetters, Lease, LeaseTable, ShardSource, StartAt};
+use crate::ports::{Checkpoint, DeadLetters, Lease, LeaseTable, ShardIterator, ShardSource, StartAt};
 
 /// How long a killed actor may take to be gone.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
@@ -36,17 +37,19 @@ pub enum LaneSupervisorMsg {
     LeaseLost,
     /// The delay before the next generation is over.
     RespawnDue,
-    /// Take nothing more in, finish, checkpoint, give the lease back, stop.
+    /// Take nothing more in, drop what has not begun, finish what has, checkpoint, give the lease back, stop.
     Drain {
         /// The worker that the lease is handed to; else whoever takes it.
         to: Option<String>,
         /// How long finishing may take; what has not ended by then starts again elsewhere.
         patience: Duration,
-        /// Answered when the lease is given back, with whether everything in the lane had ended.
+        /// Answered when the lease is given back, with whether everything that had begun had ended.
         done: RpcReplyPort<bool>,
     },
     /// The patience of a drain is over.
     DrainDue,
+    /// Time to see whether the lane makes progress.
+    StallLookDue,
 }
 
 /// What a reader tells its supervisor.
@@ -60,7 +63,11 @@ pub enum LaneNews {
     Cleared,
     /// The checkpoint is written.
     Checkpointed(Position),
-    /// Nothing is open any more and the checkpoint is written.
+    /// The shard was opened at its newest record, which was here, at this time.
+    BegunAtLatest(ShardIterator, SystemTime),
+    /// The shard that did not answer to its name is still in the stream's list.
+    StillListed,
+    /// Nothing that began is open any more and the checkpoint is written.
     Drained,
     /// The shard is closed, done, and checkpointed as such.
     ShardEnded,
@@ -103,13 +110,20 @@ pub struct LaneSupervisorState {
     args: LaneArgs,
     myself: Mailbox<LaneSupervisorMsg>,
     keeper: Mailbox<LeaseKeeperMsg>,
+    tenure: Tenure,
     generation: Option<Generation>,
+    stall: StallWatch,
     number: u64,
     /// Deaths since the checkpoint last moved on; sets the delay.
     deaths: u32,
     isolation: Isolation,
     alone: Option<Position>,
-    draining: Option<RpcReplyPort<bool>>,
+    /// Where a lane without a checkpoint began, if that was at the newest record.
+    latest: Option<(ShardIterator, SystemTime)>,
+    /// The last generation ended because the shard was gone.
+    shard_gone: bool,
+    /// Who waits for the drain; nobody unless it drains.
+    draining: Vec<RpcReplyPort<bool>>,
     hand_to: Option<String>,
     drained: bool,
 }
@@ -129,27 +143,37 @@ impl Actor for LaneSupervisor {
         let cell = myself.get_cell();
         let myself = Mailbox::new(myself, Arc::clone(&args.meter));
         let lost = myself.outlet(|()| LaneSupervisorMsg::LeaseLost);
+        let tenure = Tenure::new(args.pulse.clone(), args.timing.expires_after);
         let keeper_args = |meter| LeaseKeeperArgs {
             meter,
             table: Arc::clone(&args.leases),
             lease: args.lease.clone(),
             timing: args.timing,
+            source: Arc::clone(&args.source),
+            tenure: tenure.clone(),
+            stats: args.stats.clone(),
             lost,
         };
         let keeper =
             args.table.spawn(&args.spot.child("LeaseKeeper", "lease_keeper"), Some(cell), LeaseKeeper, keeper_args).await?;
         myself.cast(LaneSupervisorMsg::RespawnDue)?;
+        let stall = StallWatch::new(args.settings.stall_after, args.settings.longest_call);
+        myself.cast_after(stall.every(), || LaneSupervisorMsg::StallLookDue);
         let isolation = Isolation::default();
         Ok(LaneSupervisorState {
             args,
             myself,
             keeper,
+            tenure,
             generation: None,
+            stall,
             number: 0,
             deaths: 0,
             isolation,
             alone: None,
-            draining: None,
+            latest: None,
+            shard_gone: false,
+            draining: Vec::new(),
             hand_to: None,
             drained: false,
         })
@@ -167,13 +191,17 @@ impl Actor for LaneSupervisor {
                 tracing::warn!(lane = state.args.spot.path, "lease lost; the lane closes");
                 state.close(&myself, LaneState::Closed).await;
             }
-            LaneSupervisorMsg::RespawnDue if state.generation.is_none() && state.draining.is_none() => {
-                state.respawn(myself.get_cell()).await?;
+            LaneSupervisorMsg::RespawnDue if state.generation.is_none() && state.draining.is_empty() => {
+                if state.shard_gone {
+                    state.look_for_shard()?;
+                } else {
+                    state.respawn(myself.get_cell()).await?;
+                }
             }
             LaneSupervisorMsg::RespawnDue => {}
             LaneSupervisorMsg::Drain { to, patience, done } => {
-                state.draining = Some(done);
-                state.hand_to = to;
+                state.draining.push(done);
+                state.hand_to = state.hand_to.take().or(to);
                 state.args.stats.entered(&state.args.lease.shard, LaneState::Draining, None);
                 state.myself.cast_after(patience, || LaneSupervisorMsg::DrainDue);
                 match &state.generation {
@@ -181,6 +209,7 @@ impl Actor for LaneSupervisor {
                     _ => state.release_and_close(&myself).await,
                 }
             }
+            LaneSupervisorMsg::StallLookDue => state.look_for_stall(&myself).await,
             LaneSupervisorMsg::DrainDue => {
                 tracing::warn!(
                     lane = state.args.spot.path,
@@ -222,6 +251,11 @@ impl LaneSupervisorState {
                 self.isolation.cleared();
             }
             LaneNews::Checkpointed(position) => self.args.lease.checkpoint = Checkpoint::At(position),
+            LaneNews::BegunAtLatest(iterator, time) => self.latest = Some((iterator, time)),
+            LaneNews::StillListed => {
+                self.shard_gone = false;
+                self.myself.cast_after(Duration::ZERO, || LaneSupervisorMsg::RespawnDue);
+            }
             LaneNews::Drained => {
                 self.drained = true;
                 self.release_and_close(myself).await;
@@ -236,17 +270,28 @@ impl LaneSupervisorState {
     async fn respawn(&mut self, supervisor: ActorCell) -> Result<(), ActorProcessingErr> {
         self.number += 1;
         self.alone = None;
+        let mut iterator = None;
         let (start, done_to) = match self.args.lease.checkpoint.clone() {
             Checkpoint::TrimHorizon | Checkpoint::ShardEnd => (StartAt::TrimHorizon, None),
-            Checkpoint::Latest => (StartAt::Latest, None),
             Checkpoint::AtTimestamp => (self.args.start.clone(), None),
             Checkpoint::At(position) => (StartAt::Sequence(position.sequence.clone()), Some(position)),
+            Checkpoint::Latest => match self.latest.clone() {
+                // What has arrived since the first generation began must not be skipped.
+                Some((first, time)) => {
+                    iterator = Some(first);
+                    (StartAt::Timestamp(time), None)
+                }
+                None => (StartAt::Latest, None),
+            },
         };
+        self.stall = StallWatch::new(self.args.settings.stall_after, self.args.settings.longest_call);
         let birth = Birth {
             number: self.number,
             start,
+            iterator,
             done_to,
             admission: self.isolation.admission(),
+            tenure: self.tenure.clone(),
             keeper: self.keeper.clone(),
             news: self.myself.outlet(LaneSupervisorMsg::News),
         };
@@ -268,42 +313,73 @@ impl LaneSupervisorState {
             return Err(format!("lease keeper ended: {error}").into());
         }
         let Some(generation) = &self.generation else { return Ok(()) };
-        let Some((path, _)) = generation.children.iter().find(|(_, child)| child.get_id() == cell.get_id()) else {
+        let Some(child) = generation.children.iter().find(|child| child.cell.get_id() == cell.get_id()) else {
             return Ok(());
         };
-        let (path, number, reason) = (path.clone(), generation.number, error.to_string());
-        self.kill_generation(Some(&path)).await;
-        self.args.table.failed(&path, &reason);
-        self.args.stats.entered(&self.args.lease.shard, LaneState::Backoff, Some(&reason));
-        if self.draining.is_some() {
-            self.release_and_close(myself).await;
+        let path = child.path.clone();
+        let failure = error.downcast_ref::<LaneFailure>();
+        if matches!(failure, Some(LaneFailure::LeaseLost)) {
+            self.close(myself, LaneState::Closed).await;
             return Ok(());
         }
-        match error.downcast_ref::<LaneFailure>() {
-            Some(LaneFailure::LeaseLost) => {
-                self.close(myself, LaneState::Closed).await;
-                return Ok(());
-            }
-            Some(failure) if !failure.is_fault() => {}
-            _ => self.isolation.fault(self.alone.as_ref()),
+        self.shard_gone = matches!(failure, Some(LaneFailure::ShardGone));
+        let is_fault = failure.is_none_or(LaneFailure::is_fault);
+        self.end_generation(myself, &path, &error.to_string(), is_fault).await;
+        Ok(())
+    }
+
+    /// Kills the generation for what one of its actors did, and lets the next one start after a delay.
+    async fn end_generation(&mut self, myself: &ActorRef<LaneSupervisorMsg>, path: &str, reason: &str, is_fault: bool) {
+        self.kill_generation(Some(path)).await;
+        self.args.table.failed(path, reason);
+        self.args.stats.entered(&self.args.lease.shard, LaneState::Backoff, Some(reason));
+        if !self.draining.is_empty() {
+            self.release_and_close(myself).await;
+            return;
+        }
+        if is_fault {
+            self.isolation.fault(self.alone.as_ref());
         }
         let delay = self.args.settings.backoff.delay(self.deaths, rand::random());
         self.deaths += 1;
-        tracing::warn!(actor = path, generation = number, reason, delay_ms = delay.as_millis(), "lane died and will start again");
+        tracing::warn!(
+            actor = path,
+            generation = self.number,
+            reason,
+            delay_ms = delay.as_millis(),
+            "lane died and will start again"
+        );
         self.myself.cast_after(delay, || LaneSupervisorMsg::RespawnDue);
-        Ok(())
+    }
+
+    /// A frozen actor counts as a fault: a record may be what froze it.
+    async fn look_for_stall(&mut self, myself: &ActorRef<LaneSupervisorMsg>) {
+        self.myself.cast_after(self.stall.every(), || LaneSupervisorMsg::StallLookDue);
+        let Some(generation) = &self.generation else { return };
+        let seen = generation.children.iter().rev().map(|child| (child.path.clone(), child.meter.snapshot())).collect();
+        let in_lane = self.args.stats.in_lane(&self.args.lease.shard);
+        if let Some(Frozen { path, reason }) = self.stall.look(seen, in_lane) {
+            self.end_generation(myself, &path, &reason, true).await;
+        }
+    }
+
+    /// A shard that does not answer to its name is done for if the stream lists it no more.
+    fn look_for_shard(&self) -> Result<(), ActorProcessingErr> {
+        let ended = self.myself.outlet(|_| LaneSupervisorMsg::News(LaneNews::ShardEnded));
+        let listed = self.myself.outlet(|()| LaneSupervisorMsg::News(LaneNews::StillListed));
+        Ok(self.keeper.cast(LeaseKeeperMsg::EndIfGone(ended, listed))?)
     }
 
     async fn kill_generation(&mut self, failed: Option<&str>) {
         let Some(generation) = self.generation.take() else { return };
-        for (_, child) in &generation.children {
-            child.kill();
+        for child in &generation.children {
+            child.cell.kill();
         }
-        for (path, child) in generation.children {
+        for child in generation.children {
             // An actor that does not die within the patience holds only dead tickets, which nobody hears.
-            let _gone_or_given_up = child.wait(Some(KILL_PATIENCE)).await;
-            if failed != Some(path.as_str()) {
-                self.args.table.backing_off(&path);
+            let _gone_or_given_up = child.cell.wait(Some(KILL_PATIENCE)).await;
+            if failed != Some(child.path.as_str()) {
+                self.args.table.backing_off(&child.path);
             }
         }
     }
@@ -321,7 +397,7 @@ impl LaneSupervisorState {
     async fn close(&mut self, myself: &ActorRef<LaneSupervisorMsg>, state: LaneState) {
         self.kill_generation(None).await;
         self.args.stats.entered(&self.args.lease.shard, state, None);
-        if let Some(done) = self.draining.take() {
+        for done in self.draining.drain(..) {
             // The assigner may have run out of patience.
             let _gone = done.send(self.drained || state == LaneState::Ended);
         }

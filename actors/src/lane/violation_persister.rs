@@ -61,11 +61,12 @@ impl Actor for ViolationPersister {
         state: &mut ViolationPersisterState,
     ) -> Result<(), ActorProcessingErr> {
         let (store, myself) = (Arc::clone(&state.store), state.myself.clone());
+        let start = |batch: Batch<Violation>| Some(work(Arc::clone(&store), myself.clone(), batch.begin()?));
         match message {
-            ViolationPersisterMsg::Accept(batch) => state.bench.accept(batch, |batch| work(store, myself, batch)),
+            ViolationPersisterMsg::Accept(batch) => state.bench.accept(batch, start),
             ViolationPersisterMsg::Stored(stored) => {
                 state.next.send(stored.map_err(LaneFailure::from)?).map_err(LaneFailure::from)?;
-                state.bench.done(|batch| work(store, myself, batch));
+                state.bench.done(start);
             }
         }
         Ok(())

@@ -58,11 +58,12 @@ impl Actor for ViolationPublisher {
         state: &mut ViolationPublisherState,
     ) -> Result<(), ActorProcessingErr> {
         let (stream, myself) = (Arc::clone(&state.stream), state.myself.clone());
+        let start = |batch: Batch<Violation>| Some(work(Arc::clone(&stream), myself.clone(), batch.begin()?));
         match message {
-            ViolationPublisherMsg::Accept(batch) => state.bench.accept(batch, |batch| work(stream, myself, batch)),
+            ViolationPublisherMsg::Accept(batch) => state.bench.accept(batch, start),
             ViolationPublisherMsg::Published(published) => {
                 published.map_err(LaneFailure::from)?.settle(&state.lane_end).map_err(LaneFailure::from)?;
-                state.bench.done(|batch| work(stream, myself, batch));
+                state.bench.done(start);
             }
         }
         Ok(())

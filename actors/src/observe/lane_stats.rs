@@ -25,6 +25,29 @@ struct Lane {
     lag_asked_at: Option<Instant>,
     last_fault: Option<String>,
     possible_repeats: u64,
+    lease_writes: LeaseWrites,
+}
+
+/// Why a lease row was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseWrite {
+    /// To show that its owner lives.
+    Renewal,
+    /// To move its checkpoint, which renews it as well.
+    Checkpoint,
+    /// To make, take, give away or release it, or to note its children.
+    Other,
+}
+
+/// Writes of lease rows, refused and failed ones included: what the lease table costs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LeaseWrites {
+    /// Renewals.
+    pub renewals: u64,
+    /// Checkpoints.
+    pub checkpoints: u64,
+    /// All others.
+    pub others: u64,
 }
 
 /// What a lane is doing.
@@ -71,6 +94,8 @@ pub struct LaneSnapshot {
     pub last_fault: Option<String>,
     /// Texts that may have been sent twice.
     pub possible_repeats: u64,
+    /// Writes of its lease by this node.
+    pub lease_writes: LeaseWrites,
 }
 
 impl LaneStats {
@@ -88,6 +113,11 @@ impl LaneStats {
     pub fn entered(&self, shard: &ShardId, state: LaneState, fault: Option<&str>) {
         self.change(shard, |lane| {
             lane.state = state;
+            if matches!(state, LaneState::Ended | LaneState::Closed) {
+                // What was dropped unfinished starts again wherever the lease goes.
+                lane.in_lane = 0;
+                lane.unsettled = 0;
+            }
             if let Some(fault) = fault {
                 lane.last_fault = Some(fault.to_owned());
             }
@@ -139,6 +169,21 @@ impl LaneStats {
         self.change(shard, |lane| lane.possible_repeats += 1);
     }
 
+    /// Notes a write of a shard's lease.
+    pub fn lease_written(&self, shard: &ShardId, write: LeaseWrite) {
+        self.change(shard, |lane| match write {
+            LeaseWrite::Renewal => lane.lease_writes.renewals += 1,
+            LeaseWrite::Checkpoint => lane.lease_writes.checkpoints += 1,
+            LeaseWrite::Other => lane.lease_writes.others += 1,
+        });
+    }
+
+    /// Events that a lane has let in and that have not ended.
+    #[must_use]
+    pub fn in_lane(&self, shard: &ShardId) -> usize {
+        self.lock().get(shard).map_or(0, |lane| lane.in_lane)
+    }
+
     /// All lanes, by shard.
     #[must_use]
     pub fn snapshot(&self) -> Vec<LaneSnapshot> {
@@ -157,6 +202,7 @@ impl LaneStats {
             lag_age: lane.lag_asked_at.map(|at| at.elapsed()),
             last_fault: lane.last_fault.clone(),
             possible_repeats: lane.possible_repeats,
+            lease_writes: lane.lease_writes,
         };
         lanes.iter().map(seen).collect()
     }
@@ -176,6 +222,7 @@ impl LaneStats {
             lag_asked_at: None,
             last_fault: None,
             possible_repeats: 0,
+            lease_writes: LeaseWrites::default(),
         }));
     }
 

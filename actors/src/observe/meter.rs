@@ -16,6 +16,10 @@ pub struct Meter {
     waited_us: AtomicU64,
     /// Microseconds after `born` at which the current wait began, plus one; 0 while nothing waits.
     waiting_since: AtomicU64,
+    /// Waits begun and ended.
+    wait_steps: AtomicU64,
+    /// Pauses that last now.
+    paused: AtomicU64,
     born: Instant,
 }
 
@@ -34,6 +38,10 @@ pub struct MeterSnapshot {
     pub waiting: Duration,
     /// For how long it has been waiting now, if it does.
     pub waiting_for: Option<Duration>,
+    /// Waits and pauses begun and ended so far: stands still while one call lasts.
+    pub wait_steps: u64,
+    /// Whether it waits on purpose: for a rate limit, a turn, or the delay before a repeat.
+    pub is_paused: bool,
     /// Time since the actor was started.
     pub up: Duration,
 }
@@ -42,6 +50,11 @@ pub struct MeterSnapshot {
 #[derive(Debug)]
 #[must_use]
 pub struct Waiting(Arc<Meter>);
+
+/// Counts as waiting on purpose until it is dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct Pausing(Arc<Meter>);
 
 impl Meter {
     /// A meter at zero.
@@ -53,6 +66,8 @@ impl Meter {
             busy_us: AtomicU64::new(0),
             waited_us: AtomicU64::new(0),
             waiting_since: AtomicU64::new(0),
+            wait_steps: AtomicU64::new(0),
+            paused: AtomicU64::new(0),
             born: Instant::now(),
         })
     }
@@ -76,7 +91,16 @@ impl Meter {
         let now = micros(self.born.elapsed()) + 1;
         // A lost race means that another wait is being counted already, which is all that is asked for.
         let _already_waiting = self.waiting_since.compare_exchange(0, now, Relaxed, Relaxed);
+        self.wait_steps.fetch_add(1, Relaxed);
         Waiting(Arc::clone(self))
+    }
+
+    /// Marks the time from now until the guard is dropped as a wait on purpose, which may last for as long as it has to. It is
+    /// part of a wait, not one by itself.
+    pub fn pause(self: &Arc<Self>) -> Pausing {
+        self.wait_steps.fetch_add(1, Relaxed);
+        self.paused.fetch_add(1, Relaxed);
+        Pausing(Arc::clone(self))
     }
 
     /// Reads all counters.
@@ -94,6 +118,8 @@ impl Meter {
             busy: Duration::from_micros(self.busy_us.load(Relaxed)),
             waiting: Duration::from_micros(self.waited_us.load(Relaxed)) + current.unwrap_or_default(),
             waiting_for: current,
+            wait_steps: self.wait_steps.load(Relaxed),
+            is_paused: self.paused.load(Relaxed) > 0,
             up,
         }
     }
@@ -101,11 +127,19 @@ impl Meter {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
+        self.0.wait_steps.fetch_add(1, Relaxed);
         let since = self.0.waiting_since.swap(0, Relaxed);
         if since != 0 {
             let now = micros(self.0.born.elapsed());
             self.0.waited_us.fetch_add(now.saturating_sub(since - 1), Relaxed);
         }
+    }
+}
+
+impl Drop for Pausing {
+    fn drop(&mut self) {
+        self.0.wait_steps.fetch_add(1, Relaxed);
+        self.0.paused.fetch_sub(1, Relaxed);
     }
 }
 
@@ -139,5 +173,17 @@ mod tests {
         drop(waiting);
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!((meter.snapshot().waiting, meter.snapshot().waiting_for), (Duration::from_secs(2), None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_wait_and_pause_is_a_step_when_it_begins_and_when_it_ends() {
+        let meter = Meter::new();
+        let waiting = meter.wait();
+        let pauses = (meter.pause(), meter.pause());
+        assert_eq!((meter.snapshot().wait_steps, meter.snapshot().is_paused), (3, true));
+        drop(pauses.0);
+        assert!(meter.snapshot().is_paused);
+        drop((pauses.1, waiting));
+        assert_eq!((meter.snapshot().wait_steps, meter.snapshot().is_paused), (6, false));
     }
 }

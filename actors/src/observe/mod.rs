@@ -9,7 +9,7 @@ mod meter;
 mod metered;
 
 pub use actor_table::{ActorRow, ActorState, ActorTable, Restart, Spot};
-pub use lane_stats::{LaneSnapshot, LaneState, LaneStats};
+pub use lane_stats::{LaneSnapshot, LaneState, LaneStats, LeaseWrite, LeaseWrites};
 pub use lease_board::{BoardSnapshot, LeaseBoard, LeaseState, SeenLease};
 pub use mailbox::{ActorGone, Mailbox, Outlet};
-pub use meter::{Meter, MeterSnapshot, Waiting};
+pub use meter::{Meter, MeterSnapshot, Pausing, Waiting};

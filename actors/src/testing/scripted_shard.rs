@@ -1,11 +1,12 @@
 //! A source of records that does what a test says.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::Outage;
 use crate::domain::{Position, SequenceNumber, ShardId};
@@ -26,7 +27,8 @@ struct Inner {
     iterator_epoch: u64,
     errors: VecDeque<SourceError>,
     opened: Vec<(ShardId, StartAt)>,
-    reads: Vec<usize>,
+    reads: Vec<(Instant, usize)>,
+    unlisted: HashSet<ShardId>,
 }
 
 struct ShardScript {
@@ -52,6 +54,7 @@ impl ScriptedShard {
                 errors: VecDeque::new(),
                 opened: Vec::new(),
                 reads: Vec::new(),
+                unlisted: HashSet::new(),
             })),
         }
     }
@@ -125,6 +128,11 @@ impl ScriptedShard {
         self.with(|inner| inner.shards.retain(|script| script.shard.id != *shard));
     }
 
+    /// Leaves a shard out of the list, as a stream may for a while after a shard was closed, or lists it again.
+    pub fn list(&self, shard: &ShardId, listed: bool) {
+        self.with(|inner| if listed { inner.unlisted.remove(shard) } else { inner.unlisted.insert(shard.clone()) });
+    }
+
     /// Lets all iterators given out so far answer [`SourceError::IteratorExpired`].
     pub fn expire_iterators(&self) {
         self.with(|inner| inner.iterator_epoch += 1);
@@ -147,9 +155,9 @@ impl ScriptedShard {
         self.with(|inner| inner.opened.clone())
     }
 
-    /// The limits that reads were made with, in order.
+    /// When reads were made and with which limits, in order.
     #[must_use]
-    pub fn reads(&self) -> Vec<usize> {
+    pub fn reads(&self) -> Vec<(Instant, usize)> {
         self.with(|inner| inner.reads.clone())
     }
 
@@ -182,7 +190,7 @@ impl Inner {
     }
 
     fn read(&mut self, iterator: &ShardIterator, limit: usize) -> Result<Page, SourceError> {
-        self.reads.push(limit);
+        self.reads.push((Instant::now(), limit));
         if let Some(error) = self.errors.pop_front() {
             return Err(error);
         }
@@ -211,7 +219,11 @@ impl ShardSource for ScriptedShard {
     }
 
     async fn shards(&self) -> Result<Vec<Shard>, SourceError> {
-        Ok(self.outage.call(|| self.with(|inner| inner.shards.iter().map(|script| script.shard.clone()).collect())).await?)
+        let listed = |inner: &mut Inner| {
+            let shards = inner.shards.iter().map(|script| &script.shard);
+            shards.filter(|shard| !inner.unlisted.contains(&shard.id)).cloned().collect()
+        };
+        Ok(self.outage.call(|| self.with(listed)).await?)
     }
 
     async fn iterator(&self, shard: &ShardId, from: &StartAt) -> Result<ShardIterator, SourceError> {

@@ -17,6 +17,7 @@ struct Inner {
     armed: HashMap<&'static str, usize>,
     exploded: HashMap<&'static str, usize>,
     poison: Option<String>,
+    frozen: bool,
 }
 
 /// A port behind the bombs.
@@ -34,6 +35,11 @@ impl Bombs {
     /// Lets the table panic whenever it meets this plate.
     pub(crate) fn poison(&self, plate: &str) {
         self.0.lock().expect("not poisoned").poison = Some(plate.to_owned());
+    }
+
+    /// Lets no call to the table end from now on, or lets the next ones end again.
+    pub(crate) fn freeze(&self, frozen: bool) {
+        self.0.lock().expect("not poisoned").frozen = frozen;
     }
 
     pub(crate) fn exploded(&self, stage: &'static str) -> usize {
@@ -90,6 +96,10 @@ impl<P: DriverDirectory> DriverDirectory for Mined<P> {
 impl<P: ViolationStore> ViolationStore for Mined<P> {
     async fn put(&self, events: &[&SpeedEvent]) -> Result<Vec<Refused>, RemoteFailure> {
         self.bombs.tread("store");
+        let frozen = self.bombs.0.lock().expect("not poisoned").frozen;
+        if frozen {
+            std::future::pending::<()>().await;
+        }
         for event in events {
             self.bombs.poisoned(event.license_plate());
         }

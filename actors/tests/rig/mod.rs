@@ -13,10 +13,13 @@ use ractor::rpc::CallResult;
 use speedtrap_actors::adapters::{CachedDrivers, DriverCacheLimits};
 use speedtrap_actors::cluster::{Application, Cluster, NodeSupervisorMsg, start_node};
 use speedtrap_actors::domain::{OutcomeCounts, Position, ShardId, SpeedMph};
-use speedtrap_actors::flow::Backoff;
-use speedtrap_actors::lane::{ArchiveStages, EnrichStages, LaneSettings, LeaseTiming, NotifyStages, Stages, TextRate};
-use speedtrap_actors::observe::{ActorTable, LaneStats, LeaseBoard, Mailbox};
-use speedtrap_actors::ports::{Checkpoint, ShardSource, StartAt};
+use speedtrap_actors::flow::{Backoff, Pulse};
+use speedtrap_actors::lane::{
+    ArchiveStages, EnrichStages, LaneArgs, LaneSettings, LaneSupervisor, LaneSupervisorMsg, LeaseTiming, NotifyStages, Stages,
+    TextRate,
+};
+use speedtrap_actors::observe::{ActorTable, LaneStats, LeaseBoard, Mailbox, Spot};
+use speedtrap_actors::ports::{Checkpoint, LeaseTable, NewLease, ShardSource, StartAt};
 use speedtrap_actors::testing::{
     MemoryAlertLedger, MemoryArchive, MemoryDeadLetters, MemoryDriverDirectory, MemoryLeaseTable, MemoryViolationStore,
     MemoryViolationStream, RecordingAlertSender, ScriptedShard,
@@ -40,6 +43,8 @@ pub(crate) struct Rig {
     pub(crate) table: ActorTable,
     pub(crate) bombs: Bombs,
     pub(crate) settings: LaneSettings,
+    pub(crate) in_flight: Arc<Semaphore>,
+    pub(crate) pulse: Pulse,
     kind: Kind,
 }
 
@@ -50,6 +55,12 @@ enum Kind {
     Archive,
     Errors,
 }
+
+const TIMING: LeaseTiming = LeaseTiming {
+    renew_every: Duration::from_millis(3_308),
+    expires_after: Duration::from_secs(10),
+    sync_every: Duration::from_secs(1),
+};
 
 /// The JSON of a reading; its event id is `e-<n>`.
 pub(crate) fn reading(plate: &str, mph: u16, n: usize) -> String {
@@ -91,6 +102,8 @@ impl Rig {
             read_limit: 1_000,
             checkpoint_interval: Duration::from_secs(1),
             backoff: Backoff { first: Duration::from_millis(200), most: Duration::from_secs(30) },
+            stall_after: Duration::from_secs(30),
+            longest_call: Duration::from_secs(60),
         };
         Self {
             shard: ShardId::new("shardId-000000000000"),
@@ -108,12 +121,79 @@ impl Rig {
             table: ActorTable::default(),
             bombs: Bombs::default(),
             settings,
+            in_flight: Arc::new(Semaphore::new(4)),
+            pulse: Pulse::unwatched(),
             kind,
         }
     }
 
     pub(crate) async fn start(&self, worker: &str) -> Mailbox<NodeSupervisorMsg> {
         start_node(worker, &self.table, vec![self.application()], Cluster::alone()).await.expect("a node starts")
+    }
+
+    /// Another node on the same ports, with counts and caches of its own.
+    pub(crate) fn other_node(&self) -> Self {
+        Self {
+            shard: self.shard.clone(),
+            source: self.source.clone(),
+            leases: self.leases.clone(),
+            letters: self.letters.clone(),
+            directory: self.directory.clone(),
+            store: self.store.clone(),
+            raw: self.raw.clone(),
+            out: self.out.clone(),
+            ledger: self.ledger.clone(),
+            sender: self.sender.clone(),
+            archive: self.archive.clone(),
+            bombs: self.bombs.clone(),
+            settings: self.settings,
+            ..Self::new(self.kind)
+        }
+    }
+
+    /// Makes the lease of a shard, as an assigner would.
+    pub(crate) async fn make_lease(&self, checkpoint: Checkpoint) {
+        let lease = NewLease { shard: self.shard.clone(), checkpoint, parents: Vec::new(), hash_range: None };
+        assert!(self.leases.create(&lease).await.expect("the fake answers"));
+    }
+
+    /// Runs one lane without an assigner. Its lease is made and taken unless it is this worker's already.
+    pub(crate) async fn lane(&self, worker: &str) -> Mailbox<LaneSupervisorMsg> {
+        if self.leases.lease(&self.shard).is_none() {
+            self.make_lease(Checkpoint::TrimHorizon).await;
+        }
+        let mut lease = self.leases.lease(&self.shard).expect("it was made");
+        if lease.owner.as_deref() != Some(worker) {
+            lease = self.leases.take(&lease, worker).await.expect("nobody else takes it");
+        }
+        let spot = Spot::root("LaneSupervisor", "lane");
+        let args = |meter| LaneArgs {
+            meter,
+            table: self.table.clone(),
+            spot: spot.clone(),
+            worker: worker.to_owned(),
+            lease,
+            start: StartAt::TrimHorizon,
+            leases: Arc::new(self.leases.clone()),
+            timing: TIMING,
+            source: Arc::new(self.source.clone()),
+            stages: self.stages(),
+            letters: self.bombs.letters(self.letters.clone()),
+            settings: self.settings,
+            stats: self.stats.clone(),
+            pulse: self.pulse.clone(),
+        };
+        self.table.spawn(&spot, None, LaneSupervisor, args).await.expect("a lane starts")
+    }
+
+    /// Hands a lane over, or gives its lease back. Says whether everything that had begun had ended.
+    pub(crate) async fn hand_over(&self, lane: &Mailbox<LaneSupervisorMsg>, to: Option<&str>) -> bool {
+        let to = to.map(str::to_owned);
+        let drain = |done| LaneSupervisorMsg::Drain { to, patience: Duration::from_secs(30), done };
+        match lane.actor().call(drain, Some(Duration::from_secs(60))).await {
+            Ok(CallResult::Success(finished)) => finished,
+            other => panic!("the lane did not drain: {other:?}"),
+        }
     }
 
     pub(crate) fn application(&self) -> Application {
@@ -127,11 +207,7 @@ impl Rig {
             start: StartAt::TrimHorizon,
             stats: self.stats.clone(),
             board: LeaseBoard::default(),
-            timing: LeaseTiming {
-                renew_every: Duration::from_millis(3_308),
-                expires_after: Duration::from_secs(10),
-                sync_every: Duration::from_secs(1),
-            },
+            timing: TIMING,
         }
     }
 
@@ -147,7 +223,7 @@ impl Rig {
             Kind::Notify => Stages::Notify(NotifyStages {
                 ledger: Arc::new(self.ledger.clone()),
                 sender: Arc::new(self.sender.clone()),
-                in_flight: Arc::new(Semaphore::new(4)),
+                in_flight: Arc::clone(&self.in_flight),
                 rate: Arc::new(TextRate::per_second(NonZeroU32::new(1_000_000).expect("not zero"))),
                 template: SmsTemplate::default(),
                 claim_expiry: Duration::from_secs(10),

@@ -33,6 +33,10 @@ pub(crate) struct LaneConfig {
     /// Longest delay of all. Default 30s; up to 10min.
     #[serde(with = "humantime_serde")]
     pub(crate) backoff_most: Duration,
+    /// An actor that makes no progress for so long is killed and started again with its lane; one that waits for a rate limit or
+    /// the delay before a repeat is let wait, and a remote call may use up its retries first. Default 30s; 5s to 10min.
+    #[serde(with = "humantime_serde")]
+    pub(crate) stall_after: Duration,
 }
 
 /// `[lease]`: the timing of leases. The defaults are those of the Kinesis Client Library, whose consumers may share the table.
@@ -95,6 +99,7 @@ impl Default for LaneConfig {
             checkpoint_interval: Duration::from_secs(1),
             backoff_first: Duration::from_millis(200),
             backoff_most: Duration::from_secs(30),
+            stall_after: Duration::from_secs(30),
         }
     }
 }

@@ -99,6 +99,7 @@ impl NodeConfig {
         check.duration("lane.checkpoint_interval", lane.checkpoint_interval, millis(100), secs(60));
         check.duration("lane.backoff_most", lane.backoff_most, millis(10), secs(600));
         check.duration("lane.backoff_first", lane.backoff_first, millis(10), lane.backoff_most.max(millis(10)));
+        check.duration("lane.stall_after", lane.stall_after, secs(5), secs(600));
         check.range("rule.limit_mph", self.rule.limit_mph, 0, 998);
 
         let notify = &self.notify;

@@ -166,7 +166,15 @@ fn settings(config: &NodeConfig, role: RoleName) -> LaneSettings {
         read_limit: if role == RoleName::Archive { config.kinesis.read_limit.min(1_000) } else { config.kinesis.read_limit },
         checkpoint_interval: lane.checkpoint_interval,
         backoff: Backoff { first: lane.backoff_first, most: lane.backoff_most },
+        stall_after: lane.stall_after,
+        longest_call: longest_call(config),
     }
+}
+
+/// Storing a batch may take three rounds of calls, each with its whole budget; a query to the warehouse has its own timeouts.
+fn longest_call(config: &NodeConfig) -> Duration {
+    let query = config.warehouse.connect_timeout + config.warehouse.query_timeout + CALL_BUDGET;
+    (3 * (CALL_TIMEOUT + CALL_BUDGET)).max(query)
 }
 
 fn limits() -> CallLimits {
