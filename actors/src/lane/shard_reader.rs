@@ -88,6 +88,7 @@ pub(super) struct ShardReaderState {
     reading: Reading,
     iterator: Option<ShardIterator>,
     iterator_since: Instant,
+    opening_since: SystemTime,
     /// Read and not let in yet: at most one answer of the source.
     fetched: VecDeque<Record>,
     /// The last record read, or the checkpoint that the lane started from.
@@ -127,6 +128,7 @@ impl Actor for ShardReader {
             reading: Reading::Idle,
             iterator: args.iterator.clone(),
             iterator_since: Instant::now(),
+            opening_since: SystemTime::now(),
             fetched: VecDeque::new(),
             read_to: args.done_to.clone(),
             read_began: Instant::now(),
@@ -182,7 +184,10 @@ impl Actor for ShardReader {
             }
         }
         if state.reading == Reading::Gone && state.has_ended_everything() && !state.draining {
-            return Err(LaneFailure::ShardGone.into());
+            state.ask_checkpoint()?;
+            if state.written_checkpoint == state.asked_checkpoint {
+                return Err(LaneFailure::ShardGone.into());
+            }
         }
         Ok(state.finish_if_done()?)
     }
@@ -214,6 +219,7 @@ impl ShardReaderState {
                 let _gone = myself.cast(ShardReaderMsg::Read(page));
             });
         } else {
+            self.opening_since = SystemTime::now();
             let (shard, start) = (self.args.shard.clone(), self.start());
             self.running.spawn(async move {
                 let iterator = source.iterator(&shard, &start).await;
@@ -233,9 +239,8 @@ impl ShardReaderState {
     /// skipped when it is opened again.
     fn opened(&mut self, iterator: ShardIterator) -> Result<(), ActorGone> {
         if self.args.start == StartAt::Latest && self.read_to.is_none() {
-            let now = SystemTime::now();
-            self.args.start = StartAt::Timestamp(now);
-            self.args.news.send(LaneNews::BegunAtLatest(iterator.clone(), now))?;
+            self.args.start = StartAt::Timestamp(self.opening_since);
+            self.args.news.send(LaneNews::BegunAtLatest(iterator.clone(), self.opening_since))?;
         }
         self.iterator = Some(iterator);
         self.iterator_since = Instant::now();
