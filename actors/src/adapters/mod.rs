@@ -4,10 +4,12 @@
 //! `failure` turns them into [`RemoteFailure`](crate::ports::RemoteFailure)s and holds the only retry loop.
 
 mod cached_drivers;
+mod cluster_socket;
 mod driver_queries;
 mod dynamo_alerts;
 mod dynamo_dead_letters;
 mod dynamo_leases;
+mod dynamo_nodes;
 mod dynamo_streams;
 mod dynamo_violations;
 mod failure;
@@ -20,9 +22,11 @@ mod sns;
 mod warehouse_pool;
 
 pub use cached_drivers::{CachedDrivers, DriverCacheLimits, DriverCacheSnapshot};
+pub use cluster_socket::{ClusterSocket, ClusterTls, ClusterTlsError};
 pub use dynamo_alerts::DynamoAlertLedger;
 pub use dynamo_dead_letters::DynamoDeadLetters;
 pub use dynamo_leases::DynamoLeaseTable;
+pub use dynamo_nodes::DynamoNodeTable;
 pub use dynamo_streams::DynamoStreamSource;
 pub use dynamo_violations::{DynamoViolationStore, violation_item};
 pub use failure::CallLimits;

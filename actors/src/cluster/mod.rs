@@ -1,7 +1,10 @@
 //! Who runs which lane: the root of a node's tree, and the assigner of each application.
 //!
 //! ```text
-//! NodeSupervisor            one-for-one: an application that dies is started again, the others go on
+//! NodeSupervisor            one-for-one: a child that dies is started again, the others go on
+//!   ├ Heartbeat             shows in the node table that this node lives
+//!   ├ Membership            links this node to all others and says who is there
+//!   │   └ Gateway           answers them; the one actor that other nodes can reach
 //!   └ ShardAssigner         one a role; takes leases and keeps a lane for each
 //!       └ LaneSupervisor    see `lane`
 //! ```
@@ -9,10 +12,15 @@
 mod adopt;
 mod fair_share;
 mod gateway;
+mod heartbeat;
 mod lease_plan;
 mod lease_steps;
 mod links;
+mod membership;
+mod membership_settings;
 mod node_supervisor;
+mod presence;
+mod redial;
 mod rewind;
 mod shard_assigner;
 mod shard_rows;
@@ -35,6 +43,7 @@ use crate::ports::{DeadLetters, LeaseTable, PeerFailure, Peers, ShardSource, Sta
 pub use adopt::{AdoptError, Adoption, adopt};
 pub use gateway::Desk;
 pub use links::Links;
+pub use membership_settings::{ClusterTimings, MembershipSettings};
 use node_supervisor::NodeSupervisor;
 pub use node_supervisor::NodeSupervisorMsg;
 pub use view::{ClusterNode, ClusterView, Presence};
@@ -84,7 +93,8 @@ impl Cluster {
     }
 }
 
-/// Starts the tree of a node. `worker` is `<node>#<boot>`, where the boot is a number that grows with each start.
+/// Starts the tree of a node that is linked to no other. `worker` is `<node>#<boot>`, where the boot is a number that grows with
+/// each start.
 ///
 /// # Errors
 /// When the root actor cannot be started.
@@ -94,6 +104,30 @@ pub async fn start_node(
     applications: Vec<Application>,
     cluster: Cluster,
 ) -> Result<Mailbox<NodeSupervisorMsg>, SpawnErr> {
+    start(worker, table, applications, cluster, None).await
+}
+
+/// Starts the tree of a node that is one of several.
+///
+/// # Errors
+/// When the root actor cannot be started.
+pub async fn start_member(
+    table: &ActorTable,
+    applications: Vec<Application>,
+    settings: MembershipSettings,
+) -> Result<Mailbox<NodeSupervisorMsg>, SpawnErr> {
+    let links = settings.links.clone();
+    let cluster = Cluster { view: links.view(), peers: Arc::new(links), pulse: settings.pulse.clone() };
+    start(&settings.me.worker(), table, applications, cluster, Some(settings)).await
+}
+
+async fn start(
+    worker: &str,
+    table: &ActorTable,
+    applications: Vec<Application>,
+    cluster: Cluster,
+    membership: Option<MembershipSettings>,
+) -> Result<Mailbox<NodeSupervisorMsg>, SpawnErr> {
     let spot = Spot::root("NodeSupervisor", worker.split('#').next().unwrap_or(worker));
     let args = |meter| node_supervisor::NodeArgs {
         meter,
@@ -102,6 +136,7 @@ pub async fn start_node(
         worker: worker.to_owned(),
         applications,
         cluster,
+        membership,
     };
     table.spawn(&spot, None, NodeSupervisor, args).await
 }

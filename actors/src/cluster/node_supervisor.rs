@@ -1,25 +1,30 @@
 //! The root of a node's tree.
 //!
-//! Starts a `ShardAssigner` for each application and starts it again, after a jittered delay, when it dies; the others go on.
-//! Drained, it stops when every lane has given its lease back.
+//! Starts `Heartbeat` and `Membership`, if the node is one of several, and a `ShardAssigner` for each application. Each that dies
+//! starts again after a jittered delay; the others go on. Drained, it stops when every lane has given its lease back and the
+//! node's row is gone.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::rpc::CallResult;
-use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
+use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use tokio::task::JoinSet;
 
+use super::heartbeat::{Heartbeat, HeartbeatArgs, HeartbeatMsg};
+use super::membership::{Membership, MembershipArgs, MembershipMsg};
 use super::shard_assigner::{AssignerArgs, ShardAssigner, ShardAssignerMsg};
-use super::{Application, Cluster};
+use super::{Application, Cluster, MembershipSettings};
 use crate::domain::ShardId;
 use crate::flow::Backoff;
 use crate::lane::Role;
 use crate::observe::{ActorTable, Mailbox, Meter, Spot};
 
-/// Delays before a dead application starts again.
+/// Delays before a dead child starts again.
 const RESTART: Backoff = Backoff { first: Duration::from_millis(200), most: Duration::from_secs(30) };
+/// How long a node that ends waits for its row to be gone; one that stays shows a heartbeat that stands still.
+const LEAVE_LIMIT: Duration = Duration::from_secs(2);
 
 /// The root actor.
 pub(super) struct NodeSupervisor;
@@ -48,10 +53,21 @@ pub enum NodeSupervisorMsg {
         /// The application's name.
         application: String,
     },
-    /// The delay before an application starts again is over.
-    RestartDue(Role),
+    /// The delay before a child starts again is over.
+    RestartDue(NodeChild),
     /// Every lane is closed.
     Drained,
+}
+
+/// What runs right below the root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NodeChild {
+    /// Shows that the node lives.
+    Heartbeat,
+    /// Links it to others.
+    Membership,
+    /// Runs the lanes of an application.
+    Assigner(Role),
 }
 
 pub(super) struct NodeArgs {
@@ -61,14 +77,17 @@ pub(super) struct NodeArgs {
     pub(super) worker: String,
     pub(super) applications: Vec<Application>,
     pub(super) cluster: Cluster,
+    pub(super) membership: Option<MembershipSettings>,
 }
 
 /// A node's state.
 pub(super) struct NodeState {
     args: NodeArgs,
     myself: Mailbox<NodeSupervisorMsg>,
+    heartbeat: Option<Mailbox<HeartbeatMsg>>,
+    membership: Option<Mailbox<MembershipMsg>>,
     assigners: BTreeMap<Role, Mailbox<ShardAssignerMsg>>,
-    deaths: BTreeMap<Role, u32>,
+    deaths: BTreeMap<NodeChild, u32>,
     draining: bool,
     running: JoinSet<()>,
 }
@@ -86,13 +105,16 @@ impl Actor for NodeSupervisor {
         let mut state = NodeState {
             args,
             myself,
+            heartbeat: None,
+            membership: None,
             assigners: BTreeMap::new(),
             deaths: BTreeMap::new(),
             draining: false,
             running: JoinSet::new(),
         };
-        for application in state.args.applications.clone() {
-            state.start(cell.clone(), application).await?;
+        let applications = state.args.applications.iter().map(|application| NodeChild::Assigner(application.stages.role()));
+        for child in [NodeChild::Heartbeat, NodeChild::Membership].into_iter().chain(applications.collect::<Vec<_>>()) {
+            state.start(cell.clone(), child).await?;
         }
         Ok(state)
     }
@@ -104,10 +126,10 @@ impl Actor for NodeSupervisor {
         state: &mut NodeState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            NodeSupervisorMsg::RestartDue(role) => {
-                let application = state.args.applications.iter().find(|application| application.stages.role() == role).cloned();
-                if let (Some(application), false) = (application, state.draining) {
-                    state.start(myself.get_cell(), application).await?;
+            NodeSupervisorMsg::RestartDue(child) => {
+                // What drains gives its leases away, and takes no new ones.
+                if !(state.draining && matches!(child, NodeChild::Assigner(_))) {
+                    state.start(myself.get_cell(), child).await?;
                 }
             }
             NodeSupervisorMsg::Drain { patience, done } => state.drain(patience, done),
@@ -135,9 +157,9 @@ impl Actor for NodeSupervisor {
         state: &mut NodeState,
     ) -> Result<(), ActorProcessingErr> {
         match event {
-            SupervisionEvent::ActorFailed(cell, error) => state.assigner_ended(&cell, &error.to_string()),
+            SupervisionEvent::ActorFailed(cell, error) => state.child_ended(&cell, &error.to_string()),
             SupervisionEvent::ActorTerminated(cell, _, reason) => {
-                state.assigner_ended(&cell, reason.as_deref().unwrap_or("stopped"))
+                state.child_ended(&cell, reason.as_deref().unwrap_or("stopped"))
             }
             _ => {}
         }
@@ -146,15 +168,38 @@ impl Actor for NodeSupervisor {
 }
 
 impl NodeState {
-    async fn start(&mut self, cell: ActorCell, application: Application) -> Result<(), ActorProcessingErr> {
-        let role = application.stages.role();
-        let (table, worker) = (self.args.table.clone(), self.args.worker.clone());
-        let spot = self.args.spot.child("ShardAssigner", role.label());
-        let cluster = self.args.cluster.clone();
-        let args = |meter| AssignerArgs { meter, table, spot: spot.clone(), worker, application, cluster };
-        let assigner = self.args.table.spawn(&spot, Some(cell), ShardAssigner, args).await?;
-        self.assigners.insert(role, assigner);
+    async fn start(&mut self, cell: ActorCell, child: NodeChild) -> Result<(), ActorProcessingErr> {
+        let (actors, spot, draining) = (self.args.table.clone(), self.spot(child), self.draining);
+        match (child, self.args.membership.clone()) {
+            (NodeChild::Heartbeat, Some(settings)) => {
+                let Some(table) = settings.table.clone() else { return Ok(()) };
+                let args = |meter| HeartbeatArgs { meter, settings, table, draining };
+                self.heartbeat = Some(actors.spawn(&spot, Some(cell), Heartbeat, args).await?);
+            }
+            (NodeChild::Membership, Some(settings)) => {
+                let (root, table) = (self.myself.clone(), actors.clone());
+                let args = |meter| MembershipArgs { meter, actors: table, spot: spot.clone(), root, settings, draining };
+                self.membership = Some(actors.spawn(&spot, Some(cell), Membership, args).await?);
+            }
+            (NodeChild::Heartbeat | NodeChild::Membership, None) => {}
+            (NodeChild::Assigner(role), _) => {
+                let application = self.args.applications.iter().find(|application| application.stages.role() == role).cloned();
+                let Some(application) = application else { return Ok(()) };
+                let (worker, cluster, table) = (self.args.worker.clone(), self.args.cluster.clone(), actors.clone());
+                let args = |meter| AssignerArgs { meter, table, spot: spot.clone(), worker, application, cluster };
+                let assigner = actors.spawn(&spot, Some(cell), ShardAssigner, args).await?;
+                self.assigners.insert(role, assigner);
+            }
+        }
         Ok(())
+    }
+
+    fn spot(&self, child: NodeChild) -> Spot {
+        match child {
+            NodeChild::Heartbeat => self.args.spot.child("Heartbeat", "heartbeat"),
+            NodeChild::Membership => self.args.spot.child("Membership", "membership"),
+            NodeChild::Assigner(role) => self.args.spot.child("ShardAssigner", role.label()),
+        }
     }
 
     fn assigner(&self, application: &str) -> Option<&Mailbox<ShardAssignerMsg>> {
@@ -162,26 +207,44 @@ impl NodeState {
         self.assigners.get(&known.stages.role())
     }
 
-    fn assigner_ended(&mut self, cell: &ActorCell, reason: &str) {
-        let ended = self.assigners.iter().find(|(_, assigner)| assigner.cell().get_id() == cell.get_id());
-        let Some(role) = ended.map(|(role, _)| *role) else { return };
-        self.assigners.remove(&role);
-        let path = self.args.spot.child("ShardAssigner", role.label()).path;
-        if self.draining {
+    fn child_ended(&mut self, cell: &ActorCell, reason: &str) {
+        let Some(child) = self.forget(cell.get_id()) else { return };
+        let path = self.spot(child).path;
+        if self.draining && matches!(child, NodeChild::Assigner(_)) {
             self.args.table.stopped(&path);
             return;
         }
         self.args.table.failed(&path, reason);
-        let deaths = self.deaths.entry(role).or_default();
+        let deaths = self.deaths.entry(child).or_default();
         let delay = RESTART.delay(*deaths, rand::random());
         *deaths += 1;
-        tracing::error!(role = role.label(), reason, delay_ms = delay.as_millis(), "application died and will start again");
-        self.myself.cast_after(delay, move || NodeSupervisorMsg::RestartDue(role));
+        tracing::error!(actor = path, reason, delay_ms = delay.as_millis(), "died and will start again");
+        self.myself.cast_after(delay, move || NodeSupervisorMsg::RestartDue(child));
+    }
+
+    fn forget(&mut self, id: ActorId) -> Option<NodeChild> {
+        if self.heartbeat.take_if(|heartbeat| heartbeat.cell().get_id() == id).is_some() {
+            return Some(NodeChild::Heartbeat);
+        }
+        if self.membership.take_if(|membership| membership.cell().get_id() == id).is_some() {
+            return Some(NodeChild::Membership);
+        }
+        let role = *self.assigners.iter().find(|(_, assigner)| assigner.cell().get_id() == id)?.0;
+        self.assigners.remove(&role);
+        Some(NodeChild::Assigner(role))
     }
 
     fn drain(&mut self, patience: Duration, done: RpcReplyPort<bool>) {
         self.draining = true;
+        // One that is dead is told when it starts again.
+        if let Some(heartbeat) = &self.heartbeat {
+            let _gone = heartbeat.cast(HeartbeatMsg::Drain);
+        }
+        if let Some(membership) = &self.membership {
+            let _gone = membership.cast(MembershipMsg::Drain);
+        }
         let assigners: Vec<_> = self.assigners.values().map(|assigner| assigner.actor().clone()).collect();
+        let heartbeat = self.heartbeat.as_ref().map(|heartbeat| heartbeat.actor().clone());
         let myself = self.myself.clone();
         self.running.spawn(async move {
             let drain = |assigner: ActorRef<ShardAssignerMsg>| async move {
@@ -190,6 +253,10 @@ impl NodeState {
             // An application that does not answer in time leaves leases that expire.
             let answers = futures::future::join_all(assigners.into_iter().map(drain)).await;
             let finished = answers.iter().all(|answer| matches!(answer, Ok(CallResult::Success(true))));
+            if let Some(heartbeat) = heartbeat {
+                // Last of all, since whoever has no row is not there.
+                let _not_removed = heartbeat.call(HeartbeatMsg::Leave, Some(LEAVE_LIMIT)).await;
+            }
             let _gone = done.send(finished);
             let _gone = myself.cast(NodeSupervisorMsg::Drained);
         });
