@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{
-    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ReturnValue, ScalarAttributeType, TableStatus,
+    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ReturnValue, ScalarAttributeType,
 };
 use tokio::time::Instant;
 
@@ -18,11 +18,13 @@ const KEY: &str = "name";
 /// The key of the row that holds what all nodes share; no node may have a `#` in its name.
 const SHARED: &str = "#cluster";
 const COOKIE: &str = "cookie";
+/// As many as the hash has that is made of it.
+const COOKIE_BYTES: usize = 32;
 /// DynamoDB makes a small table in a few seconds; a minute means that something is wrong.
 const MOST_CREATION: Duration = Duration::from_secs(60);
 const CREATION_POLL: Duration = Duration::from_millis(250);
 
-/// The table of nodes. Its calls are tried once: each is repeated soon by whoever makes it, with what is true by then.
+/// The table of nodes. Calls of its port are tried once: each is repeated soon by whoever makes it, with what is true by then.
 pub struct DynamoNodeTable {
     client: Client,
     table: String,
@@ -37,42 +39,34 @@ impl DynamoNodeTable {
         Self { client, table: table.to_owned(), caller: Caller::new(table.to_owned(), limits) }
     }
 
-    /// Makes the table if it is not there, and waits until it can be used.
+    /// Makes the table if it is not there, and waits until it can be used. A table that is there is only read.
     ///
     /// # Errors
-    /// When it can neither be found nor made.
+    /// When it can neither be read nor made.
     pub async fn ensure(&self) -> Result<(), RemoteFailure> {
         let started = Instant::now();
         loop {
-            let described =
-                self.caller.retried("dynamodb DescribeTable", || self.client.describe_table().table_name(&self.table).send());
-            match described.await {
-                Ok(answer) => {
-                    let table = answer.table();
-                    if table.is_some_and(|table| table.key_schema().iter().any(|key| key.attribute_name() != KEY)) {
-                        let detail = format!("`{}` is not keyed by `{KEY}` alone", self.table);
-                        return Err(RemoteFailure { call: "dynamodb DescribeTable", kind: FailureKind::Refused, detail });
-                    }
-                    if table.is_some_and(|table| table.table_status() == Some(&TableStatus::Active)) {
-                        return Ok(());
-                    }
-                }
+            let scan = || self.client.scan().table_name(&self.table).limit(1).send();
+            match self.caller.retried("dynamodb Scan", scan).await {
+                Ok(_) => return Ok(()),
+                // A table that is still being made is not found, either.
                 Err(failed) if failed.code == "ResourceNotFoundException" => self.create().await?,
                 Err(failed) => return Err(failed.failure),
             }
             if started.elapsed() > MOST_CREATION {
-                let detail = format!("table `{}` is not active after {MOST_CREATION:?}", self.table);
+                let detail = format!("table `{}` cannot be used after {MOST_CREATION:?}", self.table);
                 return Err(RemoteFailure { call: "dynamodb CreateTable", kind: FailureKind::TimedOut, detail });
             }
             tokio::time::sleep(CREATION_POLL).await;
         }
     }
 
-    /// The cookie of the cluster: `fresh` if there was none yet. Whoever may read the table knows it.
+    /// The secret that the nodes of this table share; the first one to ask makes it. Whoever may read the table knows it.
     ///
     /// # Errors
     /// When the table cannot be read or written.
-    pub async fn shared_cookie(&self, fresh: &str) -> Result<String, RemoteFailure> {
+    pub async fn shared_cookie(&self) -> Result<String, RemoteFailure> {
+        let fresh: String = rand::random::<[u8; COOKIE_BYTES]>().iter().map(|byte| format!("{byte:02x}")).collect();
         let answer = self
             .caller
             .retried("dynamodb UpdateItem", || {
@@ -82,7 +76,7 @@ impl DynamoNodeTable {
                     .key(KEY, AttributeValue::S(SHARED.to_owned()))
                     .update_expression("SET #cookie = if_not_exists(#cookie, :fresh)")
                     .expression_attribute_names("#cookie", COOKIE)
-                    .expression_attribute_values(":fresh", AttributeValue::S(fresh.to_owned()))
+                    .expression_attribute_values(":fresh", AttributeValue::S(fresh.clone()))
                     .return_values(ReturnValue::AllNew)
                     .send()
             })

@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::gateway::{GROUP, Gateway, GatewayArgs, GatewayMsg, SCOPE};
-use super::presence::{FORGOTTEN_AFTER, LinkSeen, Sightings};
+use super::presence::{FORGOTTEN_AFTER, LinkSeen, NodeSightings};
 use super::redial::Redial;
 use super::wire_message::{About, Wire};
 use super::{ClusterNode, MembershipSettings, NodeSupervisorMsg, Presence};
@@ -75,7 +75,7 @@ pub(super) struct MembershipState {
     sessions: Vec<Session>,
     /// By worker, lost ones too.
     links: BTreeMap<String, LinkSeen>,
-    sightings: Sightings,
+    sightings: NodeSightings,
     redial: Redial,
     scanning: bool,
     scan_soon: bool,
@@ -159,7 +159,7 @@ impl Actor for Membership {
             myself.cast(MembershipMsg::ScanDue)?;
         }
         let mut state = MembershipState {
-            sightings: Sightings::new(settings.timings.still_for),
+            sightings: NodeSightings::new(settings.timings.still_for),
             redial: Redial::new(settings.timings.redial, settings.others_to_join(), Instant::now()),
             settings,
             myself,

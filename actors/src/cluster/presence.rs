@@ -19,7 +19,7 @@ const KEPT_WHEN_DEAD: Duration = Duration::from_secs(86_400);
 
 /// What was seen of the rows.
 #[derive(Debug)]
-pub(super) struct Sightings {
+pub(super) struct NodeSightings {
     /// How long a heartbeat must stand still before its node counts as dead.
     still_for: Duration,
     rows: BTreeMap<String, Sighting>,
@@ -49,7 +49,7 @@ pub(super) struct LinkSeen {
     pub(super) misses: u32,
 }
 
-impl Sightings {
+impl NodeSightings {
     pub(super) fn new(still_for: Duration) -> Self {
         Self { still_for, rows: BTreeMap::new(), scanned: None }
     }
@@ -161,7 +161,7 @@ mod tests {
     /// A clock that begins anywhere: nothing but differences counts.
     struct Watch {
         start: Instant,
-        seen: Sightings,
+        seen: NodeSightings,
         links: BTreeMap<String, LinkSeen>,
     }
 
@@ -176,7 +176,7 @@ mod tests {
 
     impl Watch {
         fn new() -> Self {
-            Self { start: Instant::now(), seen: Sightings::new(STILL_FOR), links: BTreeMap::new() }
+            Self { start: Instant::now(), seen: NodeSightings::new(STILL_FOR), links: BTreeMap::new() }
         }
 
         fn at(&self, ms: u64) -> Instant {

@@ -94,7 +94,7 @@ impl Setting {
             // The value of a key that nobody knows may be a password, so it is not shown.
             Kind::UnknownField(name, known) if *name == self.section => format!("no such section; there are {}", quoted(known)),
             Kind::UnknownField(_, known) => format!("no such key; section `{}` has {}", self.section, quoted(known)),
-            _ if self.key == "url" => "is not a text".to_owned(),
+            _ if ["url", "cookie"].contains(&self.key.as_str()) => "is not a text".to_owned(),
             kind => kind.to_string(),
         };
         ConfigFault { key: format!("{}.{}", self.section, self.key), what, origin: Some(self.origin.clone()) }

@@ -3,6 +3,7 @@
 //! Later sources win: defaults, the TOML file, the environment (`SPEEDTRAP_<SECTION>__<KEY>`), flags. AWS endpoints, regions and
 //! credentials are none of it: they come from the AWS SDK's own chain.
 
+mod cluster;
 mod environment;
 mod lanes;
 mod load;
@@ -14,6 +15,7 @@ mod warehouse;
 
 use serde::{Deserialize, Serialize};
 
+use cluster::ClusterConfig;
 pub(crate) use environment::{aws_endpoint_faults, has_own_aws_endpoint, no_colour};
 use lanes::{LaneConfig, LeaseConfig, NotifyConfig, RuleConfig};
 pub(crate) use load::{Flags, load};
@@ -21,6 +23,7 @@ use process::{DashboardConfig, NodeSection};
 pub(crate) use process::{DrainConfig, LogConfig, LogFormat, LogLevel, RoleName};
 pub(crate) use show::{DEFAULTS, to_json, to_toml};
 use streams::{ArchiveConfig, DynamoDbConfig, KinesisConfig, PersistConfig};
+pub(crate) use validate::LEAST_COOKIE_BYTES;
 use warehouse::LookupConfig;
 pub(crate) use warehouse::WarehouseConfig;
 
@@ -39,6 +42,7 @@ pub(crate) struct NodeConfig {
     pub(crate) persist: PersistConfig,
     pub(crate) notify: NotifyConfig,
     pub(crate) lease: LeaseConfig,
+    pub(crate) cluster: ClusterConfig,
     pub(crate) dashboard: DashboardConfig,
     pub(crate) drain: DrainConfig,
     pub(crate) log: LogConfig,

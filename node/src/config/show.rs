@@ -72,6 +72,7 @@ mod tests {
     fn secrets_are_masked() {
         let mut config = NodeConfig::default();
         config.warehouse.url = Secret::from("postgresql://u:hunter2@h/d".to_owned());
+        config.cluster.cookie = Secret::from("correct-hunter2-battery".to_owned());
         for shown in [to_toml(&config), to_json(&config).to_string(), format!("{config:?}")] {
             assert!(!shown.contains("hunter2") && shown.contains("***"), "{shown}");
         }

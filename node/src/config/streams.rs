@@ -39,6 +39,9 @@ pub(crate) struct DynamoDbConfig {
     pub(crate) alerts_table: String,
     /// Table of records that cannot be processed. Default `rtr-iot-dead-letters`; as `speeding_table`.
     pub(crate) dead_letters_table: String,
+    /// Table through which nodes find each other and show that they live. Made by the node when absent. Default `rtr-iot-nodes`;
+    /// as `speeding_table`, or empty: nodes meet only by `cluster.join`, and a dead one's leases are taken when they expire.
+    pub(crate) nodes_table: String,
     /// Lease table of the enrich lanes, which is the name of their consumer application. Made by the node when absent. Default
     /// `IotFastCarSensor`; as `speeding_table`.
     pub(crate) enrich_leases: String,
@@ -90,6 +93,7 @@ impl Default for DynamoDbConfig {
             speeding_table: "rtr-iot-speeding".into(),
             alerts_table: "rtr-iot-alerts".into(),
             dead_letters_table: "rtr-iot-dead-letters".into(),
+            nodes_table: "rtr-iot-nodes".into(),
             enrich_leases: "IotFastCarSensor".into(),
             notify_leases: "rtr-iot-notify".into(),
             archive_leases: "rtr-iot-archive".into(),

@@ -1,6 +1,7 @@
 //! What values may be, beyond their types.
 
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use humantime_serde::re::humantime::format_duration;
@@ -12,6 +13,9 @@ const KINESIS_NAME: Name = Name { least: 1, most: 128, others: "_.-" };
 const TABLE_NAME: Name = Name { least: 3, most: 255, others: "_.-" };
 const DELIVERY_STREAM_NAME: Name = Name { least: 1, most: 64, others: "_.-" };
 const NODE_NAME: Name = Name { least: 1, most: 64, others: "._-" };
+const DNS_NAME: Name = Name { least: 1, most: 253, others: ".-" };
+/// Whoever hears a handshake can try cookies at leisure, so it must not be a word.
+pub(crate) const LEAST_COOKIE_BYTES: usize = 16;
 /// A batch numbers its events in 16 bits, and a message of more than this would only hold up the lane.
 const MOST_BATCH_EVENTS: usize = 10_000;
 
@@ -32,6 +36,7 @@ impl NodeConfig {
         self.check_names(&mut check);
         self.check_lanes(&mut check);
         self.check_lookup(&mut check);
+        self.check_cluster(&mut check);
         check.0
     }
 
@@ -68,11 +73,12 @@ impl NodeConfig {
             ("dynamodb.speeding_table", &tables.speeding_table),
             ("dynamodb.alerts_table", &tables.alerts_table),
             ("dynamodb.dead_letters_table", &tables.dead_letters_table),
+            ("dynamodb.nodes_table", &tables.nodes_table),
             ("persist.raw_table", &self.persist.raw_table),
         ];
         let mut seen: Vec<(&str, &String)> = Vec::new();
         for (key, name) in others.into_iter().chain(leases) {
-            if key == "persist.raw_table" && name.is_empty() {
+            if ["persist.raw_table", "dynamodb.nodes_table"].contains(&key) && name.is_empty() {
                 continue;
             }
             check.name(key, name, &TABLE_NAME);
@@ -142,6 +148,50 @@ impl NodeConfig {
             check.fault("warehouse", "role enrich needs one of url, url_file and secret_arn".to_owned());
         }
     }
+
+    fn check_cluster(&self, check: &mut Checker) {
+        let cluster = &self.cluster;
+        let listen = cluster.listen;
+        let has_tls = cluster.tls_files().iter().any(|(_, file)| !file.is_empty());
+        let is_far = !listen.ip().is_loopback();
+        for (key, _) in cluster.tls_files().iter().filter(|(_, file)| file.is_empty()) {
+            if is_far {
+                check.fault(key, format!("must be set, since `cluster.listen` ({listen}) is not a loopback address"));
+            } else if has_tls {
+                check.fault(key, "must be set, since another TLS file is".to_owned());
+            }
+        }
+        if is_far && !cluster.has_cookie() {
+            let why = "or `cluster.cookie_file` must be set, since `cluster.listen` is not a loopback address";
+            check.fault("cluster.cookie", format!("{why} ({listen})"));
+        } else if !cluster.join.is_empty() && self.dynamodb.nodes_table.is_empty() && !cluster.has_cookie() {
+            let why = "or `cluster.cookie_file` must be set, since nodes are to be joined without a node table that holds one";
+            check.fault("cluster.cookie", why.to_owned());
+        }
+        if cluster.cookie.is_set() && cluster.cookie.reveal().len() < LEAST_COOKIE_BYTES {
+            check.fault("cluster.cookie", format!("is too short to be a secret; at least {LEAST_COOKIE_BYTES} bytes are needed"));
+        }
+        if !cluster.advertise.is_empty() && !is_host_and_port(&cluster.advertise) {
+            check.fault("cluster.advertise", format!("`{}` is no host:port", cluster.advertise));
+        }
+        if cluster.advertise.is_empty() && listen.ip().is_unspecified() {
+            check.fault("cluster.advertise", format!("must be set, since `cluster.listen` ({listen}) says no host"));
+        }
+        for address in &cluster.join {
+            if !is_host_and_port(address) {
+                check.fault("cluster.join", format!("`{address}` is no host:port"));
+            } else if !has_tls && address.parse::<SocketAddr>().is_ok_and(|address| !address.ip().is_loopback()) {
+                check.fault("cluster.join", format!("`{address}` is not on this machine, so the TLS files must be set"));
+            }
+        }
+        check.name("cluster.tls_name", &cluster.tls_name, &DNS_NAME);
+    }
+}
+
+fn is_host_and_port(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let is_host = !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c == '/');
+    is_host && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 impl Checker {
@@ -201,6 +251,40 @@ mod tests {
             let found = keys_at_fault(|config| config.dashboard.listen = address.parse().expect("an address"));
             assert_eq!(found.len(), faults, "{address}");
         }
+    }
+
+    #[test]
+    fn links_off_this_machine_need_tls_and_a_cookie() {
+        let far = |config: &mut NodeConfig| config.cluster.listen = "192.0.2.1:7301".parse().expect("an address");
+        assert_eq!(keys_at_fault(far), ["cluster.tls_ca", "cluster.tls_cert", "cluster.tls_key", "cluster.cookie"]);
+        let with_tls = |config: &mut NodeConfig| {
+            let cluster = &mut config.cluster;
+            (cluster.tls_ca, cluster.tls_cert, cluster.tls_key) = ("ca.pem".into(), "cert.pem".into(), "key.pem".into());
+            cluster.join = vec!["192.0.2.2:7301".into()];
+        };
+        assert_eq!(keys_at_fault(with_tls), [""; 0]);
+        let good = |config: &mut NodeConfig| {
+            far(config);
+            with_tls(config);
+            config.cluster.cookie_file = "cookie".into();
+        };
+        assert_eq!(keys_at_fault(good), [""; 0]);
+        let anywhere = |config: &mut NodeConfig| {
+            good(config);
+            config.cluster.listen = "0.0.0.0:7301".parse().expect("an address");
+        };
+        assert_eq!(keys_at_fault(anywhere), ["cluster.advertise"]);
+        assert_eq!(keys_at_fault(|config| config.cluster.tls_key = "key.pem".into()), ["cluster.tls_ca", "cluster.tls_cert"]);
+        assert_eq!(keys_at_fault(|config| config.cluster.join = vec!["192.0.2.2:7301".into()]), ["cluster.join"]);
+        assert_eq!(keys_at_fault(|config| config.cluster.join = vec!["nowhere".into()]), ["cluster.join"]);
+        assert_eq!(keys_at_fault(|config| config.cluster.cookie = "short".to_owned().into()), ["cluster.cookie"]);
+        let alone = |config: &mut NodeConfig| config.dynamodb.nodes_table = String::new();
+        assert_eq!(keys_at_fault(alone), [""; 0]);
+        let joined = |config: &mut NodeConfig| {
+            alone(config);
+            config.cluster.join = vec!["localhost:7301".into()];
+        };
+        assert_eq!(keys_at_fault(joined), ["cluster.cookie"], "there is no table to keep one in");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The only place where adapters meet ports.
 
 mod clients;
+mod cluster;
 mod resources;
 mod warehouse;
 
@@ -24,6 +25,7 @@ use tokio::sync::Semaphore;
 use crate::config::{NodeConfig, RoleName};
 use crate::exit::{Exit, Stop};
 use clients::Clients;
+pub(crate) use cluster::ClusterParts;
 
 /// One try of a call; the connection within it has 2 s.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,6 +42,8 @@ pub(crate) struct Wired {
     pub(crate) applications: Vec<Application>,
     /// The cache of drivers, if role enrich runs.
     pub(crate) drivers: Option<Arc<CachedDrivers>>,
+    /// What makes the node one of several.
+    pub(crate) cluster: Option<ClusterParts>,
 }
 
 /// Finds what the node needs in AWS and joins it with the lanes.
@@ -88,7 +92,8 @@ pub(crate) async fn wire(config: &NodeConfig, start: &StartAt) -> Result<Wired, 
             },
         });
     }
-    Ok(Wired { applications, drivers })
+    let cluster = cluster::parts(config, &clients).await?;
+    Ok(Wired { applications, drivers, cluster })
 }
 
 type Parts<'a> = (&'a str, Arc<dyn ShardSource>, Stages);
