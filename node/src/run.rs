@@ -7,11 +7,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use ractor::concurrency::oneshot;
-use speedtrap_actors::cluster::{Cluster, Links, NodeSupervisorMsg, start_node};
+use speedtrap_actors::cluster::{Cluster, Desk, Links, NodeSupervisorMsg, start_member, start_node};
 use speedtrap_actors::flow::Pulse;
 use speedtrap_actors::observe::{ActorTable, Mailbox};
-use speedtrap_actors::ports::StartAt;
+use speedtrap_actors::ports::{NodeRow, StartAt};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::adoption::{AdoptArgs, prepare};
@@ -21,7 +22,8 @@ use crate::config::{DrainConfig, Flags, NodeConfig, RoleName};
 use crate::exit::{Exit, Stop};
 use crate::ready::{self, ReadyFile};
 use crate::signals::{Signal, Signals};
-use crate::{telemetry, wiring};
+use crate::telemetry;
+use crate::wiring::{self, ClusterParts};
 
 /// Share of the drain timeout that lanes have to finish; the rest is for releasing leases.
 const PATIENCE: f64 = 0.75;
@@ -53,6 +55,12 @@ pub(crate) struct RunArgs {
     /// Address of the API, on loopback; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
+    /// Address that other nodes link to; anywhere but on loopback it needs TLS and a cookie, see `speedtrap config defaults`.
+    #[arg(long, value_name = "ADDRESS")]
+    cluster_listen: Option<SocketAddr>,
+    /// Nodes to link to, whatever the node table says.
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
+    join: Option<Vec<String>>,
     /// Where to start in a shard that has no lease yet: trim-horizon, latest, or a time such as 2026-01-31T12:00:00Z.
     #[arg(long, value_name = "PLACE", default_value = "trim-horizon", value_parser = start_at)]
     start: StartAt,
@@ -84,6 +92,8 @@ pub(crate) fn run(args: RunArgs) -> Result<Exit, Stop> {
         .with("node", "name", "--name", args.name.as_deref())
         .with("node", "roles", "--roles", roles)
         .with("dashboard", "listen", "--listen", args.listen.map(|listen| listen.to_string()))
+        .with("cluster", "listen", "--cluster-listen", args.cluster_listen.map(|listen| listen.to_string()))
+        .with("cluster", "join", "--join", args.join)
         .with("log", "format", "--json", args.json.then_some("json"));
     let config = load_for_node(args.config.as_deref(), flags)?;
     telemetry::start(&config.log);
@@ -108,21 +118,29 @@ async fn live(config: &NodeConfig, start: &StartAt, adopt: AdoptArgs, ready_file
     };
     let sources: Vec<_> = wired.applications.iter().map(|application| Arc::clone(&application.source)).collect();
     let actors = ActorTable::default();
-    let worker = format!("{}#{}", config.node.name, boot_ms());
-    let (links, cluster) = (Links::none_yet(), Cluster::alone());
-    let view = Arc::new(view_of(&worker, &wired, actors.clone(), cluster.pulse.clone()));
-    let api = Api::new(Arc::clone(&view), links.view(), Arc::new(links));
+    let me = row_of(config, address);
+    let links = Links::none_yet();
+    let pulse = wired.cluster.as_ref().map_or_else(Pulse::unwatched, ClusterParts::pulse);
+    let view = Arc::new(view_of(&me.worker(), &wired, actors.clone(), pulse.clone()));
+    let api = Api::new(Arc::clone(&view), links.view(), Arc::new(links.clone()));
     let mut server = JoinSet::new();
     server.spawn(axum::serve(listener, api::router(Arc::new(api))).into_future());
 
     tokio::select! {
-        prepared = prepare(&wired.applications, &worker, adopt) => prepared?,
+        prepared = prepare(&wired.applications, &me.worker(), adopt) => prepared?,
         // No lane has begun yet, so there is nothing to finish.
         signal = signals.next() => return Ok(signal.before_start()),
     }
-    let root = start_node(&worker, &actors, wired.applications, cluster)
-        .await
-        .map_err(|error| Stop::new(Exit::Failed, "the node's actors cannot be started").why(error))?;
+    let superseded = Arc::new(Notify::new());
+    let root = match wired.cluster {
+        None => start_node(&me.worker(), &actors, wired.applications, Cluster::alone()).await,
+        Some(parts) => {
+            let told = Arc::clone(&superseded);
+            let settings = parts.settings(me, links, desk_of(&view), pulse, Arc::new(move || told.notify_one()));
+            start_member(&actors, wired.applications, settings).await
+        }
+    }
+    .map_err(|error| Stop::new(Exit::Failed, "the node's actors cannot be started").why(error))?;
     tracing::info!(node = config.node.name, api = %address, roles = ?config.node.roles, "node started");
 
     let getting_ready = async {
@@ -132,13 +150,13 @@ async fn live(config: &NodeConfig, start: &StartAt, adopt: AdoptArgs, ready_file
     };
     let asked = tokio::select! {
         asked = asked_to_end(&mut signals, &view) => asked,
-        stop = died(&root) => return Err(stop),
+        stop = lost(&root, &superseded, &config.node.name) => return Err(stop),
         written = getting_ready => {
             written?;
             tracing::info!(node = config.node.name, "node is ready");
             tokio::select! {
                 asked = asked_to_end(&mut signals, &view) => asked,
-                stop = died(&root) => return Err(stop),
+                stop = lost(&root, &superseded, &config.node.name) => return Err(stop),
             }
         }
     };
@@ -188,11 +206,39 @@ fn view_of(worker: &str, wired: &wiring::Wired, actors: ActorTable, pulse: Pulse
     NodeView::new(worker, wired.applications.iter().map(application).collect(), actors, drivers, pulse)
 }
 
-/// Ends when the root actor does, which it never should by itself.
-async fn died(root: &Mailbox<NodeSupervisorMsg>) -> Stop {
-    // Without a limit there is no timeout to tell.
-    let _ended = root.cell().wait(None).await;
-    Stop::new(Exit::Failed, "the node's root actor ended").next("see the log for its reason; leases expire by themselves")
+/// This node as others see it in the node table.
+fn row_of(config: &NodeConfig, api: SocketAddr) -> NodeRow {
+    NodeRow {
+        name: config.node.name.clone(),
+        boot: boot_ms(),
+        address: None,
+        dashboard: Some(format!("http://{api}")),
+        roles: config.node.roles.iter().map(|role| role.label().to_owned()).collect(),
+        heartbeat: 0,
+        draining: false,
+    }
+}
+
+fn desk_of(view: &Arc<NodeView>) -> Desk {
+    let (page, loads, drain) = (Arc::clone(view), Arc::clone(view), Arc::clone(view));
+    Desk {
+        page: Arc::new(move |name| page.page(name)),
+        load_committed: Arc::new(move |load| loads.load_committed(load)),
+        drain: Arc::new(move || drain.drain_asked.notify_one()),
+    }
+}
+
+/// Ends when the node cannot go on: its root actor ended, which it never should by itself, or its name is another's now.
+async fn lost(root: &Mailbox<NodeSupervisorMsg>, superseded: &Notify, name: &str) -> Stop {
+    let cell = root.cell();
+    tokio::select! {
+        () = superseded.notified() => Stop::new(Exit::Refused, format!("another node has started under the name `{name}`"))
+            .why("the later one of two nodes with one name goes on, with the leases of both")
+            .next("give every node a name of its own with --name"),
+        // Without a limit there is no timeout to tell.
+        _ended = cell.wait(None) => Stop::new(Exit::Failed, "the node's root actor ended")
+            .next("see the log for its reason; leases expire by themselves"),
+    }
 }
 
 async fn drain(root: &Mailbox<NodeSupervisorMsg>, drain: &DrainConfig) -> Result<Exit, Stop> {
@@ -215,8 +261,9 @@ async fn drain(root: &Mailbox<NodeSupervisorMsg>, drain: &DrainConfig) -> Result
 }
 
 /// Tells the starts of one node apart, so that what an earlier start left claimed can be taken over.
-fn boot_ms() -> u128 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis())
+fn boot_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

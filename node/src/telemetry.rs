@@ -39,7 +39,8 @@ fn directives(level: LogLevel) -> String {
         LogLevel::Trace => ("trace", "info"),
     };
     // aws_config warns with whole HTTP answers where a machine has no role; the same shows as an error of the first call.
-    format!("{libraries},aws_config=error,speedtrap={own},speedtrap_actors={own}")
+    // ractor_cluster warns of every session that ends and every remote actor that goes; links are logged by their owner.
+    format!("{libraries},aws_config=error,ractor_cluster=error,speedtrap={own},speedtrap_actors={own}")
 }
 
 #[cfg(test)]
