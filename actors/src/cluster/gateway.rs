@@ -28,11 +28,14 @@ const MOST_ASKED: usize = 256;
 /// The other node gives up sooner.
 const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 
+/// Makes pages by their names.
+pub type Pages = Arc<dyn Fn(&str) -> Option<Vec<u8>> + Send + Sync>;
+
 /// What a node's program answers to other nodes. None of it may wait.
 #[derive(Clone)]
 pub struct Desk {
     /// A page of this node as JSON, by its name.
-    pub page: Arc<dyn Fn(&str) -> Option<Vec<u8>> + Send + Sync>,
+    pub page: Pages,
     /// A load of drivers, by its id, was committed.
     pub load_committed: Arc<dyn Fn(&str) + Send + Sync>,
     /// This node is to drain and end.

@@ -41,7 +41,7 @@ use crate::observe::{ActorTable, LaneStats, LeaseBoard, Mailbox, Spot};
 use crate::ports::{DeadLetters, LeaseTable, PeerFailure, Peers, ShardSource, StartAt};
 
 pub use adopt::{AdoptError, Adoption, adopt};
-pub use gateway::Desk;
+pub use gateway::{Desk, Pages};
 pub use links::Links;
 pub use membership_settings::{ClusterTimings, MembershipSettings};
 use node_supervisor::NodeSupervisor;
