@@ -126,14 +126,15 @@ async fn live(config: &NodeConfig, start: &StartAt, adopt: AdoptArgs, ready_file
     let mut server = JoinSet::new();
     server.spawn(axum::serve(listener, api::router(Arc::new(api))).into_future());
 
+    let worker = me.worker();
     tokio::select! {
-        prepared = prepare(&wired.applications, &me.worker(), adopt) => prepared?,
+        prepared = prepare(&wired.applications, &worker, adopt) => prepared?,
         // No lane has begun yet, so there is nothing to finish.
         signal = signals.next() => return Ok(signal.before_start()),
     }
     let superseded = Arc::new(Notify::new());
     let root = match wired.cluster {
-        None => start_node(&me.worker(), &actors, wired.applications, Cluster::alone()).await,
+        None => start_node(&worker, &actors, wired.applications, Cluster::alone()).await,
         Some(parts) => {
             let told = Arc::clone(&superseded);
             let settings = parts.settings(me, links, desk_of(&view), pulse, Arc::new(move || told.notify_one()));
