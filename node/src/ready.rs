@@ -6,55 +6,53 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use speedtrap_actors::observe::{LaneSnapshot, LaneState};
-use speedtrap_actors::ports::ShardSource;
+use speedtrap_actors::cluster::ClusterView;
+use speedtrap_actors::observe::{LaneState, LeaseState, SeenLease};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::api::NodeView;
+use crate::api::{ApplicationView, NodeView};
 use crate::exit::{Exit, Stop};
 
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// Leases of a node that crashed are free after 10 s; whoever waits longer is told for what.
+/// Leases of a worker that crashed may take 10 s to expire; whoever waits longer is told for what.
 const REMIND_EVERY: Duration = Duration::from_secs(30);
 
 /// The file that tells others that the node is ready. Gone when this value is.
 pub(crate) struct ReadyFile(Option<PathBuf>);
 
-/// Waits until every application has lanes, and all of them run.
-pub(crate) async fn wait(view: &NodeView, sources: &[Arc<dyn ShardSource>]) {
+/// Waits until the node has looked at the leases of every application, has as many as it should, runs a lane for each, and, if
+/// it is one of several, stands among them. A node that gets no shard is ready, too.
+pub(crate) async fn wait(view: &NodeView, nodes: Option<watch::Receiver<Arc<ClusterView>>>) {
+    let is_registered = || nodes.as_ref().is_none_or(|nodes| nodes.borrow().worker(&view.worker).is_some());
     let mut reminded = Instant::now();
     loop {
-        let mut waiting = Vec::new();
-        for (application, source) in view.applications.iter().zip(sources) {
-            let lanes = application.stats.snapshot();
-            let runs = if lanes.is_empty() { has_no_shards(source.as_ref()).await } else { all_run(&lanes) };
-            if !runs {
-                waiting.push(application.role);
-            }
-        }
-        if waiting.is_empty() {
+        let does_not_run = |application: &&ApplicationView| !runs(application, &view.worker);
+        let waiting: Vec<_> = view.applications.iter().filter(does_not_run).map(|application| application.role).collect();
+        if waiting.is_empty() && is_registered() {
             return;
         }
         if reminded.elapsed() >= REMIND_EVERY {
             reminded = Instant::now();
             tracing::warn!(
                 ?waiting,
-                "these kinds of lane do not run yet: their leases may be another node's, or their lanes fail"
+                registered = is_registered(),
+                "not ready yet: these kinds of lane have leases to come or to go, or their lanes fail"
             );
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
-fn all_run(lanes: &[LaneSnapshot]) -> bool {
-    lanes.iter().all(|lane| matches!(lane.state, LaneState::Running | LaneState::Ended | LaneState::Closed))
-}
-
-/// A table that nobody wrote to yet may have a stream without shards.
-async fn has_no_shards(source: &dyn ShardSource) -> bool {
-    // Listing is limited to a few calls a second, shared with the assigner.
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    source.shards().await.is_ok_and(|shards| shards.is_empty())
+fn runs(application: &ApplicationView, worker: &str) -> bool {
+    let Some(board) = application.board.snapshot() else { return false };
+    let lanes = application.stats.snapshot();
+    let is_own = |lease: &&SeenLease| lease.owner.as_deref() == Some(worker) && lease.state == LeaseState::Held;
+    let has_lane = |lease: &SeenLease| {
+        let lane = lanes.iter().find(|lane| lane.shard == lease.shard);
+        lane.is_some_and(|lane| matches!(lane.state, LaneState::Running | LaneState::Draining | LaneState::Ended))
+    };
+    board.settled && board.leases.iter().filter(is_own).all(has_lane) && lanes.iter().all(|lane| lane.state != LaneState::Backoff)
 }
 
 impl ReadyFile {
@@ -105,12 +103,12 @@ impl Drop for ReadyFile {
 
 #[cfg(test)]
 mod tests {
+    use speedtrap_actors::cluster::{ClusterNode, Presence};
     use speedtrap_actors::domain::ShardId;
     use speedtrap_actors::flow::Pulse;
     use speedtrap_actors::observe::{ActorTable, LaneStats, LeaseBoard};
 
     use super::*;
-    use crate::api::ApplicationView;
 
     #[test]
     fn the_file_is_whole_and_goes_with_the_node() {
@@ -128,17 +126,44 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_node_is_ready_when_every_application_has_its_lanes_running() {
-        let stats = LaneStats::default();
-        let application =
-            ApplicationView { name: "a".into(), role: "enrich", stats: stats.clone(), board: LeaseBoard::default() };
+    async fn a_node_is_ready_when_it_has_its_leases_and_runs_a_lane_for_each() {
+        let (stats, board, shard) = (LaneStats::default(), LeaseBoard::default(), ShardId::new("shardId-0"));
+        let application = ApplicationView { name: "a".into(), role: "enrich", stats: stats.clone(), board: board.clone() };
         let view = NodeView::new("node-1#1", vec![application], ActorTable::default(), None, Pulse::unwatched());
-        let source: Arc<dyn ShardSource> = Arc::new(speedtrap_actors::testing::ScriptedShard::new("in", "shardId-0"));
-        let soon = Duration::from_secs(5);
-        assert!(tokio::time::timeout(soon, wait(&view, std::slice::from_ref(&source))).await.is_err(), "it has no lane");
-        stats.entered(&ShardId::new("shardId-0"), LaneState::Backoff, Some("gone"));
-        assert!(tokio::time::timeout(soon, wait(&view, std::slice::from_ref(&source))).await.is_err(), "its lane is dead");
-        stats.started(&ShardId::new("shardId-0"), 2);
-        tokio::time::timeout(soon, wait(&view, &[source])).await.expect("ready");
+        let (nodes, seen) = watch::channel(Arc::<ClusterView>::default());
+        let is_ready = async || tokio::time::timeout(Duration::from_secs(5), wait(&view, Some(seen.clone()))).await.is_ok();
+        let lease = |owner: &str| SeenLease {
+            shard: shard.clone(),
+            owner: Some(owner.to_owned()),
+            counter: 1,
+            checkpoint: "TRIM_HORIZON".into(),
+            parents: Vec::new(),
+            state: LeaseState::Held,
+        };
+        let me = ClusterNode {
+            name: "node-1".into(),
+            worker: "node-1#1".into(),
+            address: None,
+            dashboard: None,
+            roles: Vec::new(),
+            draining: false,
+            presence: Presence::Here,
+            round_trip: None,
+            misses: 0,
+        };
+        nodes.send_replace(Arc::new(ClusterView { nodes: vec![me] }));
+        assert!(!is_ready().await, "it has not looked yet");
+        board.put_up(vec![lease("node-2#1")], true);
+        assert!(is_ready().await, "all leases are another node's");
+        board.put_up(vec![lease("node-2#1")], false);
+        assert!(!is_ready().await, "it asks for a lease");
+        board.put_up(vec![lease("node-1#1")], true);
+        assert!(!is_ready().await, "its lane is not there");
+        stats.entered(&shard, LaneState::Backoff, Some("gone"));
+        assert!(!is_ready().await, "its lane is dead");
+        stats.started(&shard, 2);
+        assert!(is_ready().await);
+        nodes.send_replace(Arc::default());
+        assert!(!is_ready().await, "it is not registered");
     }
 }

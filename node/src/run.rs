@@ -116,7 +116,6 @@ async fn live(config: &NodeConfig, start: &StartAt, adopt: AdoptArgs, ready_file
         // Nothing has begun yet, so there is nothing to finish.
         signal = signals.next() => return Ok(signal.before_start()),
     };
-    let sources: Vec<_> = wired.applications.iter().map(|application| Arc::clone(&application.source)).collect();
     let actors = ActorTable::default();
     let me = row_of(config, address);
     let links = Links::none_yet();
@@ -145,7 +144,7 @@ async fn live(config: &NodeConfig, start: &StartAt, adopt: AdoptArgs, ready_file
     tracing::info!(node = config.node.name, api = %address, roles = ?config.node.roles, "node started");
 
     let getting_ready = async {
-        ready::wait(&view, &sources).await;
+        ready::wait(&view, None).await;
         view.enter(Phase::Running);
         ready_file.write(&config.node.name, address)
     };

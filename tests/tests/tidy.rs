@@ -172,3 +172,62 @@ fn names_that_others_rely_on_stand_in_template_and_configuration() -> Result<()>
     }
     Ok(())
 }
+
+fn duration_s(text: &str) -> Result<u64> {
+    text.trim_matches('"').trim_end_matches('s').parse().with_context(|| format!("`{text}` is no number of seconds"))
+}
+
+/// The value of a key that stands in a file once, as `key=value` or `key = value`.
+fn value_of<'a>(text: &'a str, key: &str) -> Result<&'a str> {
+    let values = text.lines().filter_map(|line| line.strip_prefix(key)?.trim_start().strip_prefix('='));
+    let values: Vec<_> = values.map(str::trim).collect();
+    ensure!(values.len() == 1, "`{key}` stands {} times", values.len());
+    Ok(values[0])
+}
+
+#[test]
+fn service_and_image_agree_with_the_program() -> Result<()> {
+    let read = |name: &str| std::fs::read_to_string(workspace().join(name)).with_context(|| format!("failed to read {name}"));
+    let (service, image, config) =
+        (read("deploy/systemd/speedtrap.service")?, read("deploy/docker/Dockerfile")?, read("deploy/speedtrap.toml")?);
+    let drain = config.split_once("[drain]").context("there is a section [drain]")?.1;
+    let drain = duration_s(value_of(drain.split("\n[").next().unwrap_or_default(), "timeout")?)?;
+    let stop = duration_s(value_of(&service, "TimeoutStopSec")?)?;
+    ensure!(stop > drain, "systemd kills after {stop} s, before drain.timeout ({drain} s) is over");
+    ensure!(image.contains(&format!("--stop-timeout {stop}")), "the image's header gives another time to stop");
+    ensure!(value_of(&service, "KillSignal")? == "SIGTERM" && image.contains("\nSTOPSIGNAL SIGTERM\n"));
+    // Usage, refused, bad configuration: the codes of node/src/exit.rs that no restart mends.
+    ensure!(value_of(&service, "RestartPreventExitStatus")? == "2 5 78" && value_of(&service, "Restart")? == "on-failure");
+    ensure!(service.contains("run --config /etc/speedtrap/speedtrap.toml --name"));
+    ensure!(image.contains(r#""run", "--config", "/etc/speedtrap/speedtrap.toml""#));
+    let users: Vec<_> = image.lines().filter_map(|line| line.strip_prefix("USER ")).collect();
+    ensure!(users == ["10001:10001"], "the image runs as {users:?}");
+    for base in image.lines().filter_map(|line| line.strip_prefix("FROM ")) {
+        let tag = base.split_whitespace().next().and_then(|name| name.rsplit_once(':')).map(|(_, tag)| tag);
+        ensure!(tag.is_some_and(|tag| tag.contains('.')), "`{base}` is not pinned to a version");
+    }
+    // Each variable that the files name is a key of the configuration.
+    for word in service.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).chain(image.split([' ', '\n'])) {
+        let Some((section, key)) = word.strip_prefix("SPEEDTRAP_").and_then(|word| word.split_once("__")) else { continue };
+        let section = config.split_once(&format!("[{}]", section.to_lowercase())).with_context(|| format!("no section for {word}"))?.1;
+        let key = format!("{} =", key.to_lowercase());
+        ensure!(section.split("\n[").next().is_some_and(|section| section.contains(&key)), "{word} is no key");
+    }
+    Ok(())
+}
+
+#[test]
+fn systemd_understands_the_service() -> Result<()> {
+    let text = std::fs::read_to_string(workspace().join("deploy/systemd/speedtrap.service"))?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("speedtrap.service");
+    // The program need not be installed here.
+    std::fs::write(&file, text.replace("/usr/local/bin/speedtrap run", "/bin/true run"))?;
+    let Ok(verified) = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&file).output() else {
+        println!("systemd-analyze is not there, so the service was not verified");
+        return Ok(());
+    };
+    let said = String::from_utf8_lossy(&verified.stderr);
+    ensure!(verified.status.success() && !said.contains("speedtrap.service"), "{said}");
+    Ok(())
+}

@@ -17,7 +17,7 @@ use crate::{
     node::Answers,
     process::{Finished, Launcher, Output, Spec, stop_all},
     programs::{self, Programs},
-    report::{Facts, NodeCounts, Report, reconcile},
+    report::{Facts, NodeCounts, Report, places_table, reconcile},
     run_folder::RunFolder,
     say::Step,
     stack::Stack,
@@ -294,12 +294,13 @@ impl<'a> Demo<'a> {
 
     /// Prints the table and writes the files: first the report, then, if held, the endpoints.
     fn hand_over(&self, report: &Report, failures: &[String], options: &Options) -> Result<()> {
+        let places = places_table(&self.fleet()?.placement()?);
         let stdout_is_json = options.json.as_deref() == Some(Path::new("-"));
         if stdout_is_json {
-            eprintln!("{}", report.table());
+            eprintln!("{}\n{places}", report.table());
             println!("{}", serde_json::to_string(report).context("failed to write the report")?);
         } else {
-            println!("{}", report.table());
+            println!("{}\n{places}", report.table());
         }
         for failure in failures {
             eprintln!("does not hold: {failure}");

@@ -1,4 +1,5 @@
-//! The demo's nodes, kept running as a service manager would: a node that dies is started again, and goes on where the leases say.
+//! The demo's nodes, kept running as a service manager would: a node that dies is started again, and goes on where the leases
+//! say; one that was drained stays down.
 
 use std::{
     path::{Path, PathBuf},
@@ -9,7 +10,7 @@ use anyhow::Result;
 
 use crate::{
     interrupt,
-    node::{self, Answers, Node},
+    node::{self, Answers, Node, Placement},
     process::{Launcher, Process},
     stack::Stack,
 };
@@ -24,18 +25,21 @@ pub(crate) struct Fleet<'a> {
     folder: PathBuf,
     nodes: Vec<Node>,
     restarts: u32,
+    drained: bool,
 }
 
 impl<'a> Fleet<'a> {
-    /// Starts `count` nodes and waits until each runs its lanes.
+    /// Starts `count` nodes and waits until each runs its lanes and is linked to the others.
     pub(crate) fn start(launcher: &'a Launcher, program: &Path, stack: &Stack, folder: &Path, count: u32) -> Result<Self> {
         let nodes = Node::start_all(launcher, program, stack, folder, count)?;
-        Ok(Self { launcher, program: program.to_owned(), folder: folder.to_owned(), nodes, restarts: 0 })
+        node::wait_until_linked(&nodes)?;
+        let (program, folder) = (program.to_owned(), folder.to_owned());
+        Ok(Self { launcher, program, folder, nodes, restarts: 0, drained: false })
     }
 
-    /// Starts again what has died, and waits until it runs; true if anything had.
+    /// Starts again what has died, and waits until it runs; true if the nodes are others than before.
     pub(crate) fn keep_running(&mut self, stack: &Stack) -> Result<bool> {
-        let mut restarted = false;
+        let mut restarted = self.forget_drained()?;
         for node in &mut self.nodes {
             let mut ended = node.process.check_running();
             while let Err(death) = ended {
@@ -55,9 +59,27 @@ impl<'a> Fleet<'a> {
         Ok(restarted)
     }
 
-    /// Whether the nodes' own counts cover everything: those of a node that died went with it.
+    /// Takes out the nodes that ended in good order, which nobody but an operator makes them do.
+    fn forget_drained(&mut self) -> Result<bool> {
+        let before = self.nodes.len();
+        for i in (0..before).rev() {
+            if self.nodes[i].process.try_wait()?.is_some_and(|status| status.success()) {
+                let node = self.nodes.remove(i);
+                eprintln!("note: {} was drained and stays down", node.process.name);
+            }
+        }
+        let drained = self.nodes.len() < before;
+        self.drained |= drained;
+        Ok(drained)
+    }
+
+    /// Whether the nodes' own counts cover everything: those of a node that ended went with it.
     pub(crate) fn counts_are_whole(&self) -> bool {
-        self.restarts == 0
+        self.restarts == 0 && !self.drained
+    }
+
+    pub(crate) fn placement(&self) -> Result<Placement> {
+        node::placement(&self.nodes)
     }
 
     pub(crate) fn ask(&self) -> Result<Answers> {

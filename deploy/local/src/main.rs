@@ -92,8 +92,8 @@ struct DemoArgs {
     /// Readings to publish [default: the bundled sample].
     #[arg(long, value_name = "CSV")]
     readings: Option<PathBuf>,
-    /// Nodes to run.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=32))]
+    /// Nodes to run, linked to each other.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=32))]
     nodes: u32,
     /// Shards of the stream that readings arrive on.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
     cloud::aws_environment,
@@ -22,7 +22,9 @@ use crate::{
 };
 
 const READY_LIMIT: Duration = Duration::from_secs(90);
-const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Links come up within a second of the last node's start.
+const LINK_LIMIT: Duration = Duration::from_secs(20);
 
 /// Everything at its default, but for what a demo cannot wait for or must not share.
 const CONFIG: &str = "\
@@ -52,6 +54,33 @@ struct Status {
     possible_repeats: u64,
     idle: bool,
 }
+
+/// What `GET /api/v1/nodes` answers, as far as the demo needs it.
+#[derive(Deserialize)]
+struct Nodes {
+    nodes: Vec<Member>,
+}
+
+#[derive(Deserialize)]
+struct Member {
+    presence: String,
+}
+
+/// What `GET /api/v1/shards` answers, as far as the demo needs it.
+#[derive(Deserialize)]
+struct Shards {
+    shards: Vec<Shard>,
+}
+
+#[derive(Deserialize)]
+struct Shard {
+    role: String,
+    node: Option<String>,
+    state: String,
+}
+
+/// How many shards of each role each node runs.
+pub(crate) type Placement = BTreeMap<String, BTreeMap<String, u64>>;
 
 /// What all nodes say at one time.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -108,15 +137,55 @@ impl Node {
     }
 }
 
+/// Waits until every node sees all others over a link.
+pub(crate) fn wait_until_linked(nodes: &[Node]) -> Result<()> {
+    let until = Instant::now() + LINK_LIMIT;
+    let agent = agent();
+    let sees_all = |node: &Node| -> Result<bool> {
+        let page: Nodes = get(&agent, node, "/api/v1/nodes")?;
+        let there = page.nodes.iter().filter(|member| matches!(member.presence.as_str(), "here" | "linked"));
+        Ok(there.count() >= nodes.len())
+    };
+    loop {
+        let seen = nodes.iter().map(sees_all).collect::<Result<Vec<_>>>();
+        match seen {
+            Ok(seen) if !seen.contains(&false) => return Ok(()),
+            Err(error) if Instant::now() > until => return Err(error),
+            _ if Instant::now() > until => {
+                let message = format!("the nodes were not linked within {} s", LINK_LIMIT.as_secs());
+                return Err(Stop::error(Code::TimedOut, message));
+            }
+            _ => interrupt::pause(Duration::from_millis(50))?,
+        }
+    }
+}
+
+/// Asks one node what all of them run.
+pub(crate) fn placement(nodes: &[Node]) -> Result<Placement> {
+    let first = nodes.first().context("there is no node")?;
+    let page: Shards = get(&agent(), first, "/api/v1/shards")?;
+    let mut placement: Placement = nodes.iter().map(|node| (node.process.name.clone(), BTreeMap::new())).collect();
+    for shard in page.shards.into_iter().filter(|shard| shard.state != "ended") {
+        let of_node = placement.entry(shard.node.unwrap_or_else(|| "nobody".to_owned())).or_default();
+        *of_node.entry(shard.role).or_default() += 1;
+    }
+    Ok(placement)
+}
+
 /// Asks every node. A node that does not answer in time is an error for the caller to bear with, or not.
 pub(crate) fn ask_all(nodes: &[Node]) -> Result<Answers> {
-    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(STATUS_TIMEOUT)).proxy(None).build().into();
-    let ask = |node: &Node| -> Result<Status> {
-        let url = format!("{}/api/v1/status", node.dashboard_url);
-        let mut answer = agent.get(&url).call().with_context(|| format!("{} does not answer at {url}", node.process.name))?;
-        answer.body_mut().read_json().with_context(|| format!("{} answers something unexpected at {url}", node.process.name))
-    };
-    Ok(Answers { statuses: nodes.iter().map(ask).collect::<Result<_>>()? })
+    let agent = agent();
+    Ok(Answers { statuses: nodes.iter().map(|node| get(&agent, node, "/api/v1/status")).collect::<Result<_>>()? })
+}
+
+fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder().timeout_global(Some(ANSWER_TIMEOUT)).proxy(None).build().into()
+}
+
+fn get<T: DeserializeOwned>(agent: &ureq::Agent, node: &Node, path: &str) -> Result<T> {
+    let url = format!("{}{path}", node.dashboard_url);
+    let mut answer = agent.get(&url).call().with_context(|| format!("{} does not answer at {url}", node.process.name))?;
+    answer.body_mut().read_json().with_context(|| format!("{} answers something unexpected at {url}", node.process.name))
 }
 
 impl Answers {

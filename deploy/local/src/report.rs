@@ -4,10 +4,12 @@
 //! services and of the warehouse finds. Events and effects are counted by distinct event id, so a repeated delivery or a
 //! replay after a crash changes no count; what programs say is compared record by record unless something was replayed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use comfy_table::{CellAlignment, Table, presets};
 use serde::{Deserialize, Serialize};
+
+use crate::node::Placement;
 
 /// What audit.py found.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
@@ -259,6 +261,23 @@ impl Report {
     }
 }
 
+/// What runs where: the shards of each role, by node.
+pub(crate) fn places_table(placement: &Placement) -> String {
+    let roles: BTreeSet<&String> = placement.values().flat_map(BTreeMap::keys).collect();
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_BORDERS_ONLY);
+    table.set_header(["node", "shards"].into_iter().chain(roles.iter().map(|role| role.as_str())));
+    for (node, shards) in placement {
+        let of_role = |role: &&String| shards.get(*role).copied().unwrap_or_default().to_string();
+        let all = shards.values().sum::<u64>().to_string();
+        table.add_row([node.clone(), all].into_iter().chain(roles.iter().map(of_role)));
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.to_string()
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -383,6 +402,19 @@ mod tests {
         assert_eq!((percentile(&hundred, 50), percentile(&hundred, 99)), (Some(50.0), Some(99.0)));
         assert_eq!((percentile(&[7.0], 50), percentile(&[7.0], 99)), (Some(7.0), Some(7.0)));
         assert_eq!(percentile(&[], 50), None);
+    }
+
+    #[test]
+    fn places_are_shown_by_node_and_role() {
+        let shards = |shards: &[(&str, u64)]| shards.iter().map(|(role, n)| ((*role).to_owned(), *n)).collect();
+        let placement =
+            [("node-1".to_owned(), shards(&[("enrich", 2), ("notify", 1)])), ("node-2".to_owned(), shards(&[]))].into();
+        let shown = places_table(&placement);
+        let numbers = |node: &str| -> Vec<u64> {
+            let line = shown.lines().find(|line| line.contains(node)).unwrap();
+            line.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+        };
+        assert_eq!((numbers("node-1"), numbers("node-2")), (vec![3, 2, 1], vec![0, 0, 0]), "{shown}");
     }
 
     #[test]
