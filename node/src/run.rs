@@ -131,6 +131,7 @@ async fn live(config: &NodeConfig, start: &StartAt, adopt: AdoptArgs, ready_file
         // No lane has begun yet, so there is nothing to finish.
         signal = signals.next() => return Ok(signal.before_start()),
     }
+    let nodes = wired.cluster.is_some().then(|| links.view());
     let superseded = Arc::new(Notify::new());
     let root = match wired.cluster {
         None => start_node(&worker, &actors, wired.applications, Cluster::alone()).await,
@@ -144,7 +145,7 @@ async fn live(config: &NodeConfig, start: &StartAt, adopt: AdoptArgs, ready_file
     tracing::info!(node = config.node.name, api = %address, roles = ?config.node.roles, "node started");
 
     let getting_ready = async {
-        ready::wait(&view, None).await;
+        ready::wait(&view, nodes).await;
         view.enter(Phase::Running);
         ready_file.write(&config.node.name, address)
     };

@@ -1,5 +1,6 @@
 //! What users of the commands meet when something is wrong: exit codes, and words that say what, why and what next.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -65,9 +66,9 @@ async fn what_is_unreachable_is_named() -> Result<()> {
         ("SPEEDTRAP_WAREHOUSE__URL", "postgresql://nobody@127.0.0.1:1/none"),
     ]);
     says(&run(command).await?, 69, &["127.0.0.1:1", "why:", "next:"])?;
-    for verb in ["status", "actors"] {
+    for verb in [&["status"][..], &["actors"], &["nodes"], &["shards"], &["drain", "node-1"]] {
         let mut command = programs::command("speedtrap")?;
-        command.args([verb, "--node", NOWHERE]);
+        command.args(verb).args(["--node", NOWHERE]);
         says(&run(command).await?, 69, &["no answer from the node at http://127.0.0.1:1", "why:", "next:"])?;
     }
     let mut command = programs::command("speedtrap-local")?;
@@ -196,5 +197,61 @@ async fn a_node_shows_itself_and_ends_in_good_order() -> Result<()> {
         let owned: Vec<_> = leases.iter().filter(|lease| lease.contains_key("leaseOwner")).collect();
         ensure!(owned.is_empty(), "leases in {table} are still owned: {owned:?}");
     }
+    sandbox.end().await
+}
+
+#[tokio::test]
+async fn any_node_answers_for_all_and_drains_another() -> Result<()> {
+    let sandbox = Sandbox::up().await?;
+    let first = Node::start(&sandbox.endpoints, sandbox.folder(), "node-1").await?;
+    let mut second = Node::start(&sandbox.endpoints, sandbox.folder(), "node-2").await?;
+    let ask = async |arguments: &[&str], node: &Node| {
+        let mut command = programs::command("speedtrap")?;
+        command.args(arguments).args(["--json", "--node", &node.url]);
+        run(command).await
+    };
+    let names = |page: &serde_json::Value, list: &str, key: &str| -> BTreeSet<String> {
+        page[list].as_array().into_iter().flatten().filter_map(|row| row[key].as_str().map(str::to_owned)).collect()
+    };
+    let both: BTreeSet<String> = ["node-1", "node-2"].map(str::to_owned).into();
+    for node in [&first, &second] {
+        eventually("both nodes are linked", Duration::from_secs(30), || async {
+            let nodes = ask(&["nodes"], node).await?;
+            ensure!(nodes.code == Some(0) && names(&nodes.json()?, "nodes", "name") == both, "{nodes:?}");
+            Ok(())
+        })
+        .await?;
+        eventually("all shards run, and are shared", Duration::from_secs(30), || async {
+            let shards = ask(&["shards"], node).await?.json()?;
+            let states = names(&shards, "shards", "state");
+            ensure!(names(&shards, "shards", "node") == both && states == ["held".to_owned()].into(), "{shards}");
+            ensure!(shards["shards"].as_array().is_some_and(|rows| rows.iter().all(|row| row["why"].is_null())), "{shards}");
+            Ok(())
+        })
+        .await?;
+        let status = ask(&["status"], node).await?;
+        says(&status, 0, &[])?;
+        ensure!(names(&status.json()?, "nodes", "name") == both, "{status:?}");
+        let actors = ask(&["actors"], node).await?.json()?;
+        ensure!(names(&actors, "rows", "node") == both, "{actors}");
+    }
+    let loads = format!("{}/api/v1/loads", second.url);
+    let told: serde_json::Value = tokio::task::spawn_blocking(move || {
+        let mut answer = ureq::post(&loads).header("content-type", "application/json").send(r#"{"load_id":"l1"}"#)?;
+        anyhow::Ok(serde_json::from_str(&answer.body_mut().read_to_string()?)?)
+    })
+    .await??;
+    ensure!(told["nodes_told"] == 2 && told["failed"].as_array().is_some_and(Vec::is_empty), "{told}");
+
+    says(&ask(&["drain", "node-9"], &first).await?, 4, &["node-9"])?;
+    let drained = ask(&["drain", "node-2", "--timeout", "30s"], &first).await?;
+    says(&drained, 0, &[])?;
+    ensure!(drained.json()?["leases_left"] == 0, "{drained:?}");
+    let ended = second.process.ended(Duration::from_secs(5)).await?;
+    ensure!(ended.code() == Some(0), "the drained node ended with {ended}");
+    let shards = ask(&["shards"], &first).await?.json()?;
+    ensure!(names(&shards, "shards", "node") == ["node-1".to_owned()].into(), "{shards}");
+    let alone = ask(&["drain", "node-1", "--timeout", "30s"], &first).await?;
+    says(&alone, 0, &["last node"])?;
     sandbox.end().await
 }

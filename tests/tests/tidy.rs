@@ -209,7 +209,8 @@ fn service_and_image_agree_with_the_program() -> Result<()> {
     // Each variable that the files name is a key of the configuration.
     for word in service.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).chain(image.split([' ', '\n'])) {
         let Some((section, key)) = word.strip_prefix("SPEEDTRAP_").and_then(|word| word.split_once("__")) else { continue };
-        let section = config.split_once(&format!("[{}]", section.to_lowercase())).with_context(|| format!("no section for {word}"))?.1;
+        let section =
+            config.split_once(&format!("[{}]", section.to_lowercase())).with_context(|| format!("no section for {word}"))?.1;
         let key = format!("{} =", key.to_lowercase());
         ensure!(section.split("\n[").next().is_some_and(|section| section.contains(&key)), "{word} is no key");
     }

@@ -109,3 +109,23 @@ impl Problem {
         Stop::new(exit, self.detail)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_api_becomes_an_exit_code() {
+        for (status, code, exit) in [
+            (404, "unknown_node", Exit::NotFound),
+            (404, "not_found", Exit::Failed),
+            (403, "host_not_allowed", Exit::Refused),
+            (409, "drains_already", Exit::Refused),
+            (503, "node_unreachable", Exit::Unreachable),
+            (500, "encoding_failed", Exit::Failed),
+        ] {
+            let problem = Problem { status, code: code.to_owned(), detail: "why".to_owned() };
+            assert_eq!(problem.stop().exit, exit, "{status} {code}");
+        }
+    }
+}

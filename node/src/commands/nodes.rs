@@ -15,11 +15,14 @@ use crate::exit::{Exit, Stop};
 pub(crate) fn nodes(args: &NodeArgs) -> Result<Exit, Stop> {
     let (json, page) = get::<NodesPage>(&args.node, "/api/v1/nodes")?;
     print(&if args.json { json + "\n" } else { render(&page) });
-    Ok(if page.nodes.iter().all(is_there) { Exit::Ok } else { Exit::Unhealthy })
+    Ok(if all_there(&page.nodes) { Exit::Ok } else { Exit::Unhealthy })
 }
 
-fn is_there(node: &NodePage) -> bool {
-    matches!(node.presence.as_str(), "here" | "linked")
+/// A boot that a later one of its name has replaced is missed by nobody.
+fn all_there(nodes: &[NodePage]) -> bool {
+    let there = |node: &NodePage| matches!(node.presence.as_str(), "here" | "linked");
+    let replaced = |node: &NodePage| nodes.iter().any(|other| other.name == node.name && there(other));
+    nodes.iter().all(|node| there(node) || replaced(node))
 }
 
 /// Says on standard error whose part is old or missing in what follows.
@@ -79,7 +82,8 @@ mod tests {
         assert!(shown.contains("ENRICH") && shown.contains("linked, draining"), "{shown}");
         assert_eq!(shown.lines().nth(2).map(|line| line.matches("unknown").count()), Some(3), "{shown}");
         for (presence, there) in [("here", true), ("linked", true), ("unlinked", false), ("suspect", false), ("dead", false)] {
-            assert_eq!(is_there(&node("n", presence, None)), there, "{presence}");
+            assert_eq!(all_there(&[node("a", "here", None), node("b", presence, None)]), there, "{presence}");
         }
+        assert!(all_there(&[node("a", "here", None), node("b", "dead", None), node("b", "linked", None)]));
     }
 }
