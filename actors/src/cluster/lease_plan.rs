@@ -1,6 +1,6 @@
 //! What to do about the leases of one application (pure): from the shards, the lease rows, the nodes, and what this node has seen.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use tokio::time::Instant;

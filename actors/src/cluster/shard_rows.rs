@@ -21,7 +21,8 @@ pub(super) fn new_rows(shards: &[Shard], leases: &[Lease], start: &StartAt) -> V
     let skips_closed = untouched && *start == StartAt::Latest;
     let lacks_it = |shard: &&Shard| {
         let is_closed = lineage.children.contains_key(&shard.id);
-        !lineage.rows.contains(&shard.id) && !lineage.descendant_has_row(&shard.id) && !(skips_closed && is_closed)
+        let was_done = lineage.descendant_has_row(&shard.id) || (skips_closed && is_closed);
+        !lineage.rows.contains(&shard.id) && !was_done
     };
     let row = |shard: &Shard| {
         let follows = !untouched && shard.parents.iter().any(|parent| lineage.is_known(parent));
@@ -37,8 +38,11 @@ pub(super) fn new_rows(shards: &[Shard], leases: &[Lease], start: &StartAt) -> V
     new.into_iter().map(|(_, new)| new).collect()
 }
 
+/// First and last hash key, as decimal strings.
+pub(super) type HashRange = (String, String);
+
 /// Rows that an older KCL made without hash keys, with the keys.
-pub(super) fn lacking_hash_ranges(shards: &[Shard], leases: &[Lease]) -> Vec<(ShardId, (String, String))> {
+pub(super) fn lacking_hash_ranges(shards: &[Shard], leases: &[Lease]) -> Vec<(ShardId, HashRange)> {
     let lacking: HashSet<_> = leases.iter().filter(|lease| !lease.has_hash_range).map(|lease| &lease.shard).collect();
     let lacking = shards.iter().filter(|shard| lacking.contains(&shard.id));
     lacking.filter_map(|shard| Some((shard.id.clone(), shard.hash_range.clone()?))).collect()
