@@ -472,3 +472,24 @@ async fn a_claim_of_a_stranger_is_waited_out_also_while_the_lane_moves() {
     assert!(rig.hand_over(&lane, Some(N2)).await);
     assert_eq!((rig.sender.texts().len(), rig.checkpoint()), (1, Checkpoint::At(rig.last_position())));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_checkpoint_that_is_being_written_while_its_lane_dies_is_never_taken_back() {
+    for moment in (900..2_600).step_by(50) {
+        let mut rig = enrich();
+        rig.settings.batch_events = 10;
+        (0..600).for_each(|n| drop(rig.source.push(violation(n))));
+        rig.store.outage.delay(Duration::from_millis(130));
+        rig.leases.outage.delay(Duration::from_millis(400));
+        let lane = rig.lane(N1).await;
+        sleep(Duration::from_millis(moment)).await;
+        rig.store.outage.fail_next(1, failure(FailureKind::Unreachable));
+        rig.store.outage.delay(Duration::from_millis(600));
+        rig.checkpointed_to_end().await;
+        let written = rig.leases.checkpoints();
+        let positions: Vec<_> = written.into_iter().map(|(_, checkpoint)| checkpoint).collect();
+        let forward = |pair: &[Checkpoint]| matches!((&pair[0], &pair[1]), (Checkpoint::At(a), Checkpoint::At(b)) if a <= b);
+        assert!(positions.windows(2).all(forward), "died at {moment} ms: {positions:?}");
+        rig.hand_over(&lane, None).await;
+    }
+}

@@ -131,6 +131,10 @@ impl Actor for LeaseKeeper {
                 state.ending = Some(done);
                 state.prepare_end();
             }
+            // A generation that started over from before the last checkpoint must not take it back.
+            LeaseKeeperMsg::Checkpoint(checkpoint, done) if is_behind(&checkpoint, &state.args.lease.checkpoint) => {
+                let _gone = done.send(checkpoint);
+            }
             LeaseKeeperMsg::Checkpoint(checkpoint, done) => {
                 state.wanted = Some((checkpoint, done));
                 state.start_wanted();
@@ -301,4 +305,8 @@ impl LeaseKeeperState {
         // A supervisor that is gone takes the lane with it.
         let _gone = self.args.lost.send(());
     }
+}
+
+fn is_behind(checkpoint: &Checkpoint, written: &Checkpoint) -> bool {
+    matches!((checkpoint, written), (Checkpoint::At(new), Checkpoint::At(old)) if new < old)
 }
