@@ -3,11 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use speedtrap_tests::certificates::certificates;
 use speedtrap_tests::cluster::Cluster;
 use speedtrap_tests::conservation::{Repeats, settled};
 use speedtrap_tests::figures::say;
@@ -181,31 +180,4 @@ async fn owners(sandbox: &Sandbox) -> Result<BTreeMap<(&'static str, String), Op
         }
     }
     Ok(owners)
-}
-
-/// An authority, and one certificate for all nodes, in files; with the settings that name them.
-fn certificates(folder: &Path) -> Result<Vec<(&'static str, PathBuf)>> {
-    let authority_key = KeyPair::generate()?;
-    let mut authority = CertificateParams::default();
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    let authority_pem = authority.self_signed(&authority_key)?.pem();
-    let issuer = Issuer::new(authority, authority_key);
-    let key = KeyPair::generate()?;
-    let mut node = CertificateParams::new(vec!["speedtrap".to_owned()])?;
-    node.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-    let node_pem = node.signed_by(&key, &issuer)?.pem();
-    let files = [
-        ("SPEEDTRAP_CLUSTER__TLS_CA", "authority.pem", authority_pem),
-        ("SPEEDTRAP_CLUSTER__TLS_CERT", "node.pem", node_pem),
-        ("SPEEDTRAP_CLUSTER__TLS_KEY", "node.key", key.serialize_pem()),
-    ];
-    let write = |(setting, name, text): (&'static str, &str, String)| {
-        use std::os::unix::fs::OpenOptionsExt;
-        let path = folder.join(name);
-        let mut file = std::fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path)?;
-        std::io::Write::write_all(&mut file, text.as_bytes())?;
-        Ok((setting, path))
-    };
-    files.into_iter().map(write).collect()
 }
