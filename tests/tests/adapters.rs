@@ -9,19 +9,19 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_kinesis::primitives::Blob;
 use bytes::Bytes;
 use speedtrap_actors::adapters::{
-    CallLimits, DynamoAlertLedger, DynamoDeadLetters, DynamoLeaseTable, DynamoStreamSource, DynamoViolationStore,
-    FirehoseArchive, KinesisSource, KinesisViolationStream, RedshiftDriverDirectory, SnsAlertSender, WarehouseOptions,
-    violation_item, warehouse_pool,
+    CallLimits, DynamoAlertLedger, DynamoDeadLetters, DynamoLeaseTable, DynamoNodeTable, DynamoStreamSource,
+    DynamoViolationStore, FirehoseArchive, KinesisSource, KinesisViolationStream, RedshiftDriverDirectory, SnsAlertSender,
+    WarehouseOptions, violation_item, warehouse_pool,
 };
 use speedtrap_actors::domain::{PhoneNumber, PlateKey};
 use speedtrap_actors::flow::{Backoff, RetryBudget};
 use speedtrap_actors::ports::{
-    AlertSender, Archive, DriverDirectory, FailureKind, LeaseError, LeaseTable, OutRecord, SendError, ShardSource, StartAt,
-    ViolationStore,
+    AlertSender, Archive, DriverDirectory, FailureKind, LeaseError, LeaseTable, NodeTable, OutRecord, SendError, ShardSource,
+    StartAt, ViolationStore,
 };
 use speedtrap_actors::testing::contracts::{
     alert_ledger_contract, alert_sender_contract, archive_contract, dead_letters_contract, driver_directory_contract,
-    shard_source_contract, violation_store_contract, violation_stream_contract,
+    node_table_contract, shard_source_contract, violation_store_contract, violation_stream_contract,
 };
 use speedtrap_actors::testing::sample_event;
 use speedtrap_tests::ports_cloud::{Cloud, LIMITS, unique};
@@ -76,6 +76,31 @@ async fn a_dynamodb_stream_keeps_the_contract() -> Result<()> {
         format!("{name} {} {}", change["newImage"]["eventId"], change["newImage"]["speed"])
     })
     .await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn nodes_keep_the_contract() -> Result<()> {
+    let cloud = Cloud::from_runner()?;
+    let table = DynamoNodeTable::new(&cloud.dynamodb, &unique("nodes"), LIMITS);
+    table.ensure().await?;
+    table.ensure().await?;
+    node_table_contract(Arc::new(table)).await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn nodes_share_one_cookie_that_is_no_node() -> Result<()> {
+    let cloud = Cloud::from_runner()?;
+    let name = unique("nodes");
+    let [one, two] = [0; 2].map(|_| DynamoNodeTable::new(&cloud.dynamodb, &name, LIMITS));
+    let (first, second) = tokio::join!(one.ensure(), two.ensure());
+    (first?, second?);
+    let (first, second) = tokio::join!(one.shared_cookie(), two.shared_cookie());
+    let (first, second) = (first?, second?);
+    ensure!(first == second && first.len() == 64, "`{first}` and `{second}`");
+    assert_eq!(two.shared_cookie().await?, first);
+    assert_eq!(two.list().await?, []);
     Ok(())
 }
 

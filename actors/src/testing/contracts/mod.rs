@@ -8,6 +8,7 @@ mod archive;
 mod dead_letters;
 mod driver_directory;
 mod lease_table;
+mod node_table;
 mod shard_source;
 mod violations;
 
@@ -16,6 +17,7 @@ pub use archive::archive_contract;
 pub use dead_letters::dead_letters_contract;
 pub use driver_directory::driver_directory_contract;
 pub use lease_table::lease_table_contract;
+pub use node_table::node_table_contract;
 pub use shard_source::shard_source_contract;
 pub use violations::{violation_store_contract, violation_stream_contract};
 
@@ -29,13 +31,18 @@ mod tests {
     use crate::domain::{PhoneNumber, PlateKey};
     use crate::ports::{DeadLetter, OutRecord, ShardSource, SourceError, StartAt};
     use crate::testing::{
-        MemoryAlertLedger, MemoryArchive, MemoryDeadLetters, MemoryDriverDirectory, MemoryLeaseTable, MemoryViolationStore,
-        MemoryViolationStream, RecordingAlertSender, ScriptedShard, sample_driver, sample_event,
+        MemoryAlertLedger, MemoryArchive, MemoryDeadLetters, MemoryDriverDirectory, MemoryLeaseTable, MemoryNodeTable,
+        MemoryViolationStore, MemoryViolationStream, RecordingAlertSender, ScriptedShard, sample_driver, sample_event,
     };
 
     #[tokio::test]
     async fn leases_in_memory_keep_the_contract() {
         lease_table_contract(Arc::new(MemoryLeaseTable::default())).await;
+    }
+
+    #[tokio::test]
+    async fn nodes_in_memory_keep_the_contract() {
+        node_table_contract(Arc::new(MemoryNodeTable::default())).await;
     }
 
     #[tokio::test]
