@@ -95,7 +95,8 @@ async fn nodes_share_one_cookie_that_is_no_node() -> Result<()> {
     let name = unique("nodes");
     let [one, two] = [0; 2].map(|_| DynamoNodeTable::new(&cloud.dynamodb, &name, LIMITS));
     let (first, second) = tokio::join!(one.ensure(), two.ensure());
-    (first?, second?);
+    first?;
+    second?;
     let (first, second) = tokio::join!(one.shared_cookie(), two.shared_cookie());
     let (first, second) = (first?, second?);
     ensure!(first == second && first.len() == 64, "`{first}` and `{second}`");

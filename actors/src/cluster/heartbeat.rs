@@ -11,7 +11,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::MembershipSettings;
+use crate::flow::Pulse;
 use crate::observe::{Mailbox, Meter};
 use crate::ports::{NodeRow, NodeTable, NodeTableError};
 
@@ -35,20 +35,23 @@ pub(super) enum HeartbeatMsg {
 
 pub(super) struct HeartbeatArgs {
     pub(super) meter: Arc<Meter>,
-    pub(super) settings: MembershipSettings,
     pub(super) table: Arc<dyn NodeTable>,
-    pub(super) draining: bool,
+    pub(super) row: NodeRow,
+    pub(super) every: Duration,
+    pub(super) pulse: Pulse,
+    /// Called when a later boot has taken the row.
+    pub(super) superseded: Arc<dyn Fn() + Send + Sync>,
 }
 
 pub(super) struct HeartbeatState {
     args: HeartbeatArgs,
     myself: Mailbox<HeartbeatMsg>,
-    row: NodeRow,
     registered: bool,
     running: JoinSet<()>,
     writing: bool,
     /// The row changed while it was being written.
     again: bool,
+    repeat_due: bool,
     leaving: bool,
     failing: bool,
 }
@@ -63,10 +66,17 @@ impl Actor for Heartbeat {
     async fn pre_start(&self, myself: ActorRef<HeartbeatMsg>, args: HeartbeatArgs) -> Result<HeartbeatState, ActorProcessingErr> {
         let myself = Mailbox::new(myself, Arc::clone(&args.meter));
         myself.cast(HeartbeatMsg::BeatDue)?;
-        let row = NodeRow { draining: args.draining, ..args.settings.me.clone() };
-        let running = JoinSet::new();
-        let (registered, writing, again, leaving, failing) = (false, false, false, false, false);
-        Ok(HeartbeatState { args, myself, row, registered, running, writing, again, leaving, failing })
+        Ok(HeartbeatState {
+            args,
+            myself,
+            registered: false,
+            running: JoinSet::new(),
+            writing: false,
+            again: false,
+            repeat_due: false,
+            leaving: false,
+            failing: false,
+        })
     }
 
     async fn handle(
@@ -77,7 +87,7 @@ impl Actor for Heartbeat {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             HeartbeatMsg::BeatDue => {
-                state.myself.cast_after(state.args.settings.timings.beat_every, || HeartbeatMsg::BeatDue);
+                state.myself.cast_after(state.args.every, || HeartbeatMsg::BeatDue);
                 while let Some(ended) = state.running.try_join_next() {
                     if let Err(error) = ended
                         && error.is_panic()
@@ -87,10 +97,13 @@ impl Actor for Heartbeat {
                 }
                 state.beat();
             }
-            HeartbeatMsg::RepeatDue => state.beat(),
+            HeartbeatMsg::RepeatDue => {
+                state.repeat_due = false;
+                state.beat();
+            }
             HeartbeatMsg::Written(begun, result) => state.written(begun, result),
             HeartbeatMsg::Drain => {
-                state.row.draining = true;
+                state.args.row.draining = true;
                 state.beat();
             }
             HeartbeatMsg::Leave(done) => state.leave(done),
@@ -109,8 +122,8 @@ impl HeartbeatState {
             return;
         }
         (self.writing, self.again) = (true, false);
-        self.row.heartbeat += 1;
-        let (table, row, registered) = (Arc::clone(&self.args.table), self.row.clone(), self.registered);
+        self.args.row.heartbeat += 1;
+        let (table, row, registered) = (Arc::clone(&self.args.table), self.args.row.clone(), self.registered);
         let myself = self.myself.clone();
         self.running.spawn(async move {
             let begun = Instant::now();
@@ -128,7 +141,7 @@ impl HeartbeatState {
         self.writing = false;
         match result {
             Ok(()) => {
-                self.args.settings.pulse.beat(begun);
+                self.args.pulse.beat(begun);
                 self.registered = true;
                 if std::mem::take(&mut self.failing) {
                     tracing::info!("the heartbeat is written again");
@@ -140,13 +153,15 @@ impl HeartbeatState {
             Err(NodeTableError::Superseded(name)) => {
                 tracing::error!(name, "a later start of this name has taken over; this node ends");
                 self.leaving = true;
-                (self.args.settings.superseded)();
+                (self.args.superseded)();
             }
             Err(NodeTableError::Remote(error)) => {
                 if !std::mem::replace(&mut self.failing, true) {
                     tracing::warn!(%error, "the heartbeat cannot be written; the lanes stand still until it is");
                 }
-                self.myself.cast_after(REPEAT_AFTER, || HeartbeatMsg::RepeatDue);
+                if !std::mem::replace(&mut self.repeat_due, true) {
+                    self.myself.cast_after(REPEAT_AFTER, || HeartbeatMsg::RepeatDue);
+                }
             }
         }
     }
@@ -155,12 +170,127 @@ impl HeartbeatState {
         self.leaving = true;
         // A beat that is still on its way finds no row of this boot and changes nothing.
         self.running.abort_all();
-        let (table, row) = (Arc::clone(&self.args.table), self.row.clone());
+        let (table, row) = (Arc::clone(&self.args.table), self.args.row.clone());
         self.running.spawn(async move {
             if let Err(error) = table.remove(&row.name, row.boot).await {
                 tracing::warn!(%error, "this node's row was not removed; others see it stand still");
             }
             let _gone = done.send(());
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use super::*;
+    use crate::observe::{ActorTable, Spot};
+    use crate::ports::FailureKind;
+    use crate::testing::{MemoryNodeTable, failure};
+
+    struct Rig {
+        table: MemoryNodeTable,
+        pulse: Pulse,
+        superseded: Arc<AtomicUsize>,
+        heartbeat: Mailbox<HeartbeatMsg>,
+    }
+
+    fn row(boot: u64) -> NodeRow {
+        let (name, heartbeat, draining) = ("node-1".to_owned(), 0, false);
+        NodeRow { name, boot, address: None, dashboard: None, roles: Vec::new(), heartbeat, draining }
+    }
+
+    async fn rig() -> Rig {
+        let (table, pulse, superseded) = (MemoryNodeTable::default(), Pulse::lasting(secs(2)), Arc::new(AtomicUsize::new(0)));
+        let told = Arc::clone(&superseded);
+        let args = |meter| HeartbeatArgs {
+            meter,
+            table: Arc::new(table.clone()),
+            row: row(7),
+            every: secs(1),
+            pulse: pulse.clone(),
+            superseded: Arc::new(move || {
+                told.fetch_add(1, Relaxed);
+            }),
+        };
+        let heartbeat = ActorTable::default().spawn(&Spot::root("Heartbeat", "heartbeat"), None, Heartbeat, args).await;
+        Rig { table, pulse, superseded, heartbeat: heartbeat.expect("it starts") }
+    }
+
+    const fn secs(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    /// Time is paused, so this ends when everything until then has happened.
+    async fn pass(time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+
+    impl Rig {
+        fn heartbeat(&self) -> u64 {
+            self.table.row("node-1").expect("it is registered").heartbeat
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_beats_every_second_and_its_pulse_with_it() {
+        let rig = rig().await;
+        pass(Duration::from_millis(10_500)).await;
+        assert_eq!(rig.heartbeat(), 11);
+        assert!(rig.pulse.is_fresh());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_beat_is_repeated_soon_but_an_outage_is_no_storm() {
+        let rig = rig().await;
+        pass(Duration::from_millis(1_500)).await;
+        rig.table.outage.fail_next(1, failure(FailureKind::TimedOut));
+        pass(secs(1)).await;
+        assert!(rig.pulse.is_fresh(), "the repeat came in time");
+        rig.table.outage.fail_for(secs(60), failure(FailureKind::Unreachable));
+        let before = rig.table.outage.n_calls();
+        pass(secs(59)).await;
+        assert!(!rig.pulse.is_fresh());
+        let calls = rig.table.outage.n_calls() - before;
+        assert!((59..=59 * 5).contains(&calls), "{calls} calls");
+        pass(secs(2)).await;
+        assert!(rig.pulse.is_fresh());
+        assert_eq!(rig.superseded.load(Relaxed), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_later_boot_ends_the_node_and_its_row_is_left_alone() {
+        let rig = rig().await;
+        pass(secs(2)).await;
+        rig.table.register(&row(8)).await.expect("a later boot may");
+        pass(secs(5)).await;
+        assert_eq!(rig.superseded.load(Relaxed), 1);
+        assert_eq!(rig.table.row("node-1"), Some(row(8)));
+        assert!(!rig.pulse.is_fresh());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_row_that_somebody_deleted_is_written_again() {
+        let rig = rig().await;
+        pass(secs(2)).await;
+        rig.table.remove("node-1", 7).await.expect("removed");
+        pass(secs(2)).await;
+        assert!(rig.table.row("node-1").is_some() && rig.pulse.is_fresh());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn draining_is_told_at_once_and_a_node_that_leaves_has_no_row() {
+        let rig = rig().await;
+        pass(Duration::from_millis(100)).await;
+        rig.table.outage.delay(Duration::from_millis(200));
+        pass(Duration::from_millis(950)).await;
+        rig.heartbeat.cast(HeartbeatMsg::Drain).expect("it runs");
+        pass(Duration::from_millis(400)).await;
+        assert!(rig.table.row("node-1").is_some_and(|row| row.draining), "though a beat was on its way");
+        let left = rig.heartbeat.actor().call(HeartbeatMsg::Leave, Some(secs(1))).await.expect("it runs");
+        assert!(left.is_success());
+        pass(secs(5)).await;
+        assert_eq!(rig.table.row("node-1"), None);
     }
 }

@@ -20,6 +20,7 @@ use crate::domain::ShardId;
 use crate::flow::Backoff;
 use crate::lane::Role;
 use crate::observe::{ActorTable, Mailbox, Meter, Spot};
+use crate::ports::NodeRow;
 
 /// Delays before a dead child starts again.
 const RESTART: Backoff = Backoff { first: Duration::from_millis(200), most: Duration::from_secs(30) };
@@ -173,7 +174,9 @@ impl NodeState {
         match (child, self.args.membership.clone()) {
             (NodeChild::Heartbeat, Some(settings)) => {
                 let Some(table) = settings.table.clone() else { return Ok(()) };
-                let args = |meter| HeartbeatArgs { meter, settings, table, draining };
+                let row = NodeRow { draining, ..settings.me };
+                let (every, pulse, superseded) = (settings.timings.beat_every, settings.pulse, settings.superseded);
+                let args = |meter| HeartbeatArgs { meter, table, row, every, pulse, superseded };
                 self.heartbeat = Some(actors.spawn(&spot, Some(cell), Heartbeat, args).await?);
             }
             (NodeChild::Membership, Some(settings)) => {
