@@ -1,7 +1,8 @@
 //! How many leases of an application each worker should hold (pure).
 //!
 //! Free leases are spread by targets that every node computes alike. Held ones move only when that brings two workers closer
-//! together, that is when one holds at least two more than the other: so a spread that is fair to within one stays as it is.
+//! together: when one holds at least two more than the other, or one more and at least two more over all applications. So a
+//! spread that is fair to within one stays as it is, and applications with few shards do not all sit on one node.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,26 +14,39 @@ use crate::domain::ShardId;
 const WORTH_MOVING: usize = 2;
 
 /// The workers of one application and what each holds or is about to.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Shares<'a>(pub(super) BTreeMap<&'a str, usize>);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Shares<'a> {
+    /// Leases of this application.
+    pub(super) held: BTreeMap<&'a str, usize>,
+    /// Leases of the other applications, as they were seen last.
+    pub(super) elsewhere: &'a Elsewhere,
+}
+
+/// How many leases of other applications each worker holds.
+pub(super) type Elsewhere = BTreeMap<String, usize>;
 
 impl<'a> Shares<'a> {
     /// How many a worker holds.
     pub(super) fn of(&self, worker: &str) -> usize {
-        self.0.get(worker).copied().unwrap_or_default()
+        self.held.get(worker).copied().unwrap_or_default()
+    }
+
+    fn in_all(&self, worker: &str) -> usize {
+        self.of(worker) + self.elsewhere.get(worker).copied().unwrap_or_default()
     }
 
     /// How many leases a worker should take without asking. The targets of all workers add up to `n_leases`. Who gets the odd
     /// ones differs from application to application, so that a node does not get the odd one of each.
     pub(super) fn target(&self, application: &str, n_leases: usize, worker: &str) -> usize {
-        let n_workers = self.0.len().max(1);
-        let mut ranked: Vec<_> = self.0.keys().map(|worker| (rank(application, name_of(worker)), *worker)).collect();
+        let n_workers = self.held.len().max(1);
+        let mut ranked: Vec<_> = self.held.keys().map(|worker| (rank(application, name_of(worker)), *worker)).collect();
         ranked.sort_unstable();
         let place = ranked.iter().position(|(_, ranked)| *ranked == worker).unwrap_or(n_workers);
         n_leases / n_workers + usize::from(place < n_leases % n_workers)
     }
 
-    /// Whom to ask for a lease, once for each, fullest first, until `most` are asked for.
+    /// Whom to ask for a lease, once for each, fullest first, until `most` are asked for. When nobody holds two more, one lease
+    /// is asked of whoever holds one more here and most over all.
     pub(super) fn asks(&self, worker: &str, askable: &BTreeSet<&'a str>, most: usize) -> Vec<&'a str> {
         let mut counts: BTreeMap<&'a str, usize> = askable.iter().map(|worker| (*worker, self.of(worker))).collect();
         let (mut mine, mut asks) = (self.of(worker), Vec::new());
@@ -45,19 +59,24 @@ impl<'a> Shares<'a> {
             mine += 1;
             asks.push(*fullest);
         }
+        if asks.is_empty() {
+            let levels = askable.iter().copied().filter(|other| self.is_worth_moving(other, worker));
+            asks.extend(levels.max_by_key(|other| self.in_all(other)));
+        }
         asks
     }
 
     /// Whether a move from one worker to another makes the spread fairer.
     pub(super) fn is_worth_moving(&self, from: &str, to: &str) -> bool {
-        self.of(from) >= self.of(to) + WORTH_MOVING
+        let levels = self.of(from) > self.of(to) && self.in_all(from) >= self.in_all(to) + WORTH_MOVING;
+        levels || self.of(from) >= self.of(to) + WORTH_MOVING
     }
 
-    /// Where the leases of a leaving worker go: each to whoever holds the fewest by then. Nobody: `None`.
+    /// Where the leases of a leaving worker go: each to whoever holds the fewest by then, here and then over all. Nobody: `None`.
     pub(super) fn away(&self, shards: &[ShardId], takers: &BTreeSet<&'a str>) -> Vec<(ShardId, Option<&'a str>)> {
         let mut counts: BTreeMap<&'a str, usize> = takers.iter().map(|worker| (*worker, self.of(worker))).collect();
         let mut emptiest = || {
-            let (worker, count) = counts.iter_mut().min_by_key(|(_, count)| **count)?;
+            let (worker, count) = counts.iter_mut().min_by_key(|(worker, count)| (**count, self.elsewhere.get(**worker)))?;
             *count += 1;
             Some(*worker)
         };
@@ -82,8 +101,10 @@ mod tests {
 
     use super::*;
 
+    static NOTHING: Elsewhere = Elsewhere::new();
+
     fn shares<'a>(counts: &[(&'a str, usize)]) -> Shares<'a> {
-        Shares(counts.iter().copied().collect())
+        Shares { held: counts.iter().copied().collect(), elsewhere: &NOTHING }
     }
 
     #[test]
@@ -118,29 +139,56 @@ mod tests {
         assert!(shares(&[("me#1", 3)]).away(&shards, &BTreeSet::new()).iter().all(|(_, to)| to.is_none()));
     }
 
+    #[test]
+    fn applications_with_one_shard_each_do_not_stay_on_one_node() {
+        let elsewhere = Elsewhere::from([("a#1".to_owned(), 3), ("b#1".to_owned(), 2)]);
+        let level = |held: &[(&'static str, usize)]| Shares { held: held.iter().copied().collect(), elsewhere: &elsewhere };
+        let one = level(&[("a#1", 1), ("b#1", 0), ("me#1", 0)]);
+        assert_eq!(one.asks("me#1", &BTreeSet::from(["a#1", "b#1"]), 0), ["a#1"]);
+        assert!(one.is_worth_moving("a#1", "b#1"));
+        assert!(!level(&[("a#1", 0), ("b#1", 1), ("me#1", 0)]).is_worth_moving("b#1", "a#1"), "the other holds as many over all");
+        assert!(!level(&[("a#1", 1), ("me#1", 1)]).is_worth_moving("a#1", "me#1"), "here both hold as many");
+    }
+
+    /// Several applications of the same nodes; each asker sees what every node holds.
+    fn one_round(counts: &mut [Vec<usize>], application: usize, asker: usize) -> usize {
+        let names: Vec<String> = (0..counts[0].len()).map(|n| format!("n{n}#1")).collect();
+        let others = counts.iter().enumerate().filter(|(other, _)| *other != application);
+        let mut elsewhere = Elsewhere::new();
+        for (_, held) in others {
+            names.iter().zip(held).for_each(|(name, held)| *elsewhere.entry(name.clone()).or_default() += held);
+        }
+        let held = names.iter().map(String::as_str).zip(counts[application].iter().copied()).collect();
+        let shares = Shares { held, elsewhere: &elsewhere };
+        let askable = names.iter().map(String::as_str).filter(|name| *name != names[asker]).collect();
+        let n_leases = counts[application].iter().sum();
+        let room = shares.target("app", n_leases, &names[asker]).saturating_sub(counts[application][asker]);
+        let donors: Vec<_> = shares.asks(&names[asker], &askable, room).into_iter().map(ToOwned::to_owned).collect();
+        for donor in &donors {
+            let donor = names.iter().position(|name| name == donor).expect("a worker");
+            counts[application][donor] -= 1;
+            counts[application][asker] += 1;
+        }
+        donors.len()
+    }
+
     proptest! {
-        /// Workers that ask in any order come to a fair spread, and then stay there.
+        /// Workers that ask in any order come to a fair spread, here and over all, and then stay there.
         #[test]
-        fn any_spread_becomes_fair_and_stays(mut counts in prop::collection::vec(0usize..40, 1..7), order in prop::collection::vec(0usize..7, 400)) {
-            let names: Vec<String> = (0..counts.len()).map(|n| format!("n{n}#1")).collect();
-            let n_leases: usize = counts.iter().sum();
-            for asker in order {
-                let asker = asker % counts.len();
-                let shares = Shares(names.iter().map(String::as_str).zip(counts.iter().copied()).collect());
-                let askable = names.iter().map(String::as_str).filter(|name| *name != names[asker]).collect();
-                let room = shares.target("app", n_leases, &names[asker]).saturating_sub(counts[asker]);
-                for donor in shares.asks(&names[asker], &askable, room) {
-                    let donor = names.iter().position(|name| name == donor).expect("a worker");
-                    counts[donor] -= 1;
-                    counts[asker] += 1;
-                }
+        fn any_spread_becomes_fair_and_stays(
+            mut counts in (2usize..7).prop_flat_map(|n_nodes| prop::collection::vec(prop::collection::vec(0usize..9, n_nodes), 1..5)),
+            order in prop::collection::vec((0usize..5, 0usize..7), 600),
+        ) {
+            let (n_applications, n_nodes) = (counts.len(), counts[0].len());
+            for (application, asker) in order {
+                one_round(&mut counts, application % n_applications, asker % n_nodes);
             }
-            let shares = Shares(names.iter().map(String::as_str).zip(counts.iter().copied()).collect());
-            prop_assert!(counts.iter().max().expect("one") - counts.iter().min().expect("one") <= 1, "{counts:?}");
-            for asker in &names {
-                let askable = names.iter().map(String::as_str).filter(|name| name != asker).collect();
-                prop_assert!(shares.asks(asker, &askable, 100).is_empty());
+            for held in &counts {
+                prop_assert!(held.iter().max().expect("one") - held.iter().min().expect("one") <= 1, "{counts:?}");
             }
+            let moves: usize = (0..n_applications).flat_map(|application| (0..n_nodes).map(move |asker| (application, asker)))
+                .map(|(application, asker)| one_round(&mut counts, application, asker)).sum();
+            prop_assert_eq!(moves, 0, "{:?}", counts);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::fair_share::{Shares, name_of, rank};
+use super::fair_share::{Elsewhere, Shares, name_of, rank};
 use super::shard_rows::{finished, lacking_hash_ranges, new_rows};
 use super::sightings::Sightings;
 use super::{ClusterView, Presence};
@@ -48,6 +48,8 @@ pub(super) struct Situation<'a> {
     pub(super) leaving: &'a BTreeMap<ShardId, Option<String>>,
     /// Shards that another node has promised.
     pub(super) coming: &'a BTreeSet<ShardId>,
+    /// What each worker holds of other applications.
+    pub(super) elsewhere: &'a Elsewhere,
     pub(super) start: &'a StartAt,
     pub(super) now: Instant,
     pub(super) expires_after: Duration,
@@ -72,8 +74,9 @@ pub(super) struct Survey<'a> {
 impl<'a> Survey<'a> {
     pub(super) fn of(situation: &'a Situation<'a>) -> Self {
         let rows = situation.leases.iter().map(|lease| (&lease.shard, lease)).collect();
-        let mut survey = Self { situation, rows, shares: Shares::default(), n_active: 0 };
-        let counts = &mut survey.shares.0;
+        let mut survey =
+            Self { situation, rows, shares: Shares { held: BTreeMap::new(), elsewhere: situation.elsewhere }, n_active: 0 };
+        let counts = &mut survey.shares.held;
         counts.insert(situation.worker, 0);
         // A node that no link leads to counts by what it holds: it may be gone, and cannot be asked.
         let works = |node: &&super::ClusterNode| {
@@ -86,7 +89,7 @@ impl<'a> Survey<'a> {
                     survey.n_active += 1;
                     let draining = situation.view.worker(worker).is_some_and(|node| node.draining);
                     if !draining {
-                        *survey.shares.0.entry(worker).or_default() += 1;
+                        *survey.shares.held.entry(worker).or_default() += 1;
                     }
                 }
                 Holder::Nobody if survey.parents_done(lease) => survey.n_active += 1,
@@ -121,7 +124,7 @@ impl<'a> Survey<'a> {
     /// Which lease to give to a node that asks for one, if that makes the spread fairer.
     pub(super) fn give(&self, taker: &str) -> Option<ShardId> {
         let node = self.situation.view.worker(taker)?;
-        let can_take = node.presence == Presence::Linked && !node.draining && self.shares.0.contains_key(taker);
+        let can_take = node.presence == Presence::Linked && !node.draining && self.shares.held.contains_key(taker);
         if !can_take || !self.shares.is_worth_moving(self.situation.worker, taker) {
             return None;
         }
@@ -251,13 +254,13 @@ impl<'a> Survey<'a> {
     fn linked(&self) -> BTreeSet<&'a str> {
         let nodes = self.situation.view.nodes.iter();
         let linked = nodes.filter(|node| node.presence == Presence::Linked && !node.draining);
-        linked.map(|node| node.worker.as_str()).filter(|worker| self.shares.0.contains_key(worker)).collect()
+        linked.map(|node| node.worker.as_str()).filter(|worker| self.shares.held.contains_key(worker)).collect()
     }
 
     /// Workers that are no nodes of ours. Whoever is written as one but not in the view may only not be seen yet.
     fn foreign(&self) -> BTreeSet<&'a str> {
         let is_ours = |worker: &str| worker.rsplit_once('#').is_some_and(|(_, boot)| boot.parse::<u64>().is_ok());
-        self.shares.0.keys().copied().filter(|worker| !is_ours(worker)).collect()
+        self.shares.held.keys().copied().filter(|worker| !is_ours(worker)).collect()
     }
 }
 
@@ -316,6 +319,7 @@ mod tests {
                 running: &self.running,
                 leaving: &self.leaving,
                 coming: &self.coming,
+                elsewhere: &Elsewhere::new(),
                 start: &self.start,
                 now: then + self.age,
                 expires_after: Duration::from_secs(10),

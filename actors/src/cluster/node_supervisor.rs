@@ -189,7 +189,9 @@ impl NodeState {
                 let application = self.args.applications.iter().find(|application| application.stages.role() == role).cloned();
                 let Some(application) = application else { return Ok(()) };
                 let (worker, cluster, table) = (self.args.worker.clone(), self.args.cluster.clone(), actors.clone());
-                let args = |meter| AssignerArgs { meter, table, spot: spot.clone(), worker, application, cluster };
+                let others = self.args.applications.iter().filter(|other| other.name != application.name);
+                let others = others.map(|other| other.board.clone()).collect();
+                let args = |meter| AssignerArgs { meter, table, spot: spot.clone(), worker, application, others, cluster };
                 let assigner = actors.spawn(&spot, Some(cell), ShardAssigner, args).await?;
                 self.assigners.insert(role, assigner);
             }

@@ -14,20 +14,24 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, Super
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::lease_plan::{Situation, Survey};
+use super::fair_share::Elsewhere;
+use super::lease_plan::{Situation, Step, Survey};
 use super::lease_steps::{Finding, SyncError, find, perform};
 use super::sightings::Sightings;
 use super::{Application, Cluster, ClusterView};
 use crate::domain::ShardId;
+use crate::flow::Backoff;
 use crate::lane::{LaneArgs, LaneSupervisor, LaneSupervisorMsg};
-use crate::observe::{ActorTable, Mailbox, Meter, Spot};
+use crate::observe::{ActorTable, LeaseBoard, Mailbox, Meter, Spot};
 use crate::ports::{Lease, LeaseError, Shard};
 
 /// How long a lane may take to finish what it has begun when its lease moves to another node.
 const MOVE_PATIENCE: Duration = Duration::from_secs(10);
 /// A lease that was promised and has not come for so long is not waited for any more.
 const PROMISE_LASTS: Duration = Duration::from_secs(15);
-/// A lane that fails at once, or a node that keeps all its leases, must not make the assigner look without a pause.
+/// Delays before a node that refused is asked again.
+const ASK_PAUSE: Backoff = Backoff { first: Duration::from_millis(500), most: Duration::from_secs(10) };
+/// A lane that fails at once, or a lease that nobody takes, must not make the assigner look without a pause.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long leases that are just being taken may hold a drain up.
 const TAKING_PATIENCE: Duration = Duration::from_secs(5);
@@ -67,6 +71,8 @@ pub(super) struct AssignerArgs {
     pub(super) spot: Spot,
     pub(super) worker: String,
     pub(super) application: Application,
+    /// The boards of the node's other applications.
+    pub(super) others: Vec<LeaseBoard>,
     pub(super) cluster: Cluster,
 }
 
@@ -86,6 +92,9 @@ pub(super) struct AssignerState {
     table_made: bool,
     looking: Looking,
     expiry_awaited: bool,
+    /// Other nodes are not asked for leases before.
+    next_ask: Instant,
+    refusals: u32,
     draining: bool,
     running: JoinSet<()>,
     watching: JoinSet<()>,
@@ -143,6 +152,8 @@ impl Actor for ShardAssigner {
             table_made: false,
             looking: Looking::No,
             expiry_awaited: false,
+            next_ask: Instant::now(),
+            refusals: 0,
             draining: false,
             running: JoinSet::new(),
             watching,
@@ -178,9 +189,11 @@ impl Actor for ShardAssigner {
                 let _released = state.args.application.leases.release(&lease).await;
             }
             ShardAssignerMsg::Taken(lease) => state.start_lane(myself.get_cell(), lease).await?,
-            ShardAssignerMsg::Promised(Some(shard)) => drop(state.coming.insert(shard, Instant::now())),
-            // The other node may not know of this one yet.
-            ShardAssignerMsg::Promised(None) => state.myself.cast_after(PAUSE, || ShardAssignerMsg::LookAgain),
+            ShardAssignerMsg::Promised(Some(shard)) => {
+                state.refusals = 0;
+                state.coming.insert(shard, Instant::now());
+            }
+            ShardAssignerMsg::Promised(None) => state.ask_later(),
             ShardAssignerMsg::Performed => state.looked(),
             ShardAssignerMsg::NodesChanged(view) => state.nodes_changed(view),
             ShardAssignerMsg::LeaseAsked { taker, answer } => {
@@ -259,8 +272,12 @@ impl AssignerState {
         self.sightings.note_free(&free, now);
         // A node that cannot show that it lives would lose at once what it takes.
         let may_act = !self.draining && self.args.cluster.pulse.is_fresh();
-        let (steps, board) = self.survey(|survey| (if may_act { survey.plan() } else { Vec::new() }, survey.board()));
-        let settled = may_act && steps.is_empty() && self.coming.is_empty() && self.leaving.is_empty();
+        let (mut steps, board) = self.survey(|survey| (if may_act { survey.plan() } else { Vec::new() }, survey.board()));
+        let asks_only = steps.iter().all(|step| matches!(step, Step::Ask(_)));
+        let settled = may_act && asks_only && self.coming.is_empty() && self.leaving.is_empty();
+        if now < self.next_ask {
+            steps.retain(|step| !matches!(step, Step::Ask(_)));
+        }
         self.args.application.board.put_up(board, settled);
         if !free.is_empty() {
             self.myself.cast_after(PAUSE, || ShardAssignerMsg::LookAgain);
@@ -276,6 +293,10 @@ impl AssignerState {
     fn survey<T>(&self, read: impl FnOnce(&Survey<'_>) -> T) -> T {
         let (running, coming) = (self.lanes.keys().cloned().collect(), self.coming.keys().cloned().collect::<BTreeSet<_>>());
         let application = &self.args.application;
+        let mut elsewhere = Elsewhere::new();
+        for owner in self.args.others.iter().flat_map(LeaseBoard::owners) {
+            *elsewhere.entry(owner).or_default() += 1;
+        }
         let situation = Situation {
             shards: &self.shards,
             leases: &self.leases,
@@ -287,6 +308,7 @@ impl AssignerState {
             running: &running,
             leaving: &self.leaving,
             coming: &coming,
+            elsewhere: &elsewhere,
             start: &application.start,
             now: Instant::now(),
             expires_after: application.timing.expires_after,
@@ -302,8 +324,17 @@ impl AssignerState {
         let changed = bears_on_leases(&self.view) != bears_on_leases(&view);
         self.view = view;
         if changed {
+            (self.next_ask, self.refusals) = (Instant::now(), 0);
             self.look(false);
         }
+    }
+
+    /// The other node may not know of this one yet, or see the leases otherwise.
+    fn ask_later(&mut self) {
+        let pause = ASK_PAUSE.delay(self.refusals, rand::random());
+        self.refusals += 1;
+        self.next_ask = Instant::now() + pause;
+        self.myself.cast_after(pause, || ShardAssignerMsg::LookAgain);
     }
 
     async fn start_lane(&mut self, supervisor: ActorCell, lease: Lease) -> Result<(), ActorProcessingErr> {
@@ -362,6 +393,9 @@ impl AssignerState {
         let closing = close_lane(lane.actor().clone(), to.clone(), MOVE_PATIENCE);
         let (peers, application) = (Arc::clone(&self.args.cluster.peers), self.args.application.name.clone());
         self.leaving.insert(shard, to.clone());
+        // The node's other applications count on what it says.
+        let board = self.survey(|survey| survey.board());
+        self.args.application.board.put_up(board, false);
         while self.leaves.try_join_next().is_some() {}
         self.leaves.spawn(async move {
             closing.await;

@@ -80,6 +80,14 @@ impl LeaseBoard {
         *seen = Some(Seen { leases, settled, at: now, unowned });
     }
 
+    /// The owners of the leases that are held and stay so, each as often as it holds one.
+    #[must_use]
+    pub fn owners(&self) -> Vec<String> {
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let leases = seen.iter().flat_map(|seen| &seen.leases);
+        leases.filter(|lease| lease.state == LeaseState::Held).filter_map(|lease| lease.owner.clone()).collect()
+    }
+
     /// What was seen last; `None` before the first look.
     #[must_use]
     pub fn snapshot(&self) -> Option<BoardSnapshot> {
