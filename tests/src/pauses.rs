@@ -64,7 +64,7 @@ impl Spread {
     pub fn of(spans: impl IntoIterator<Item = Duration>) -> Self {
         let mut spans: Vec<Duration> = spans.into_iter().collect();
         spans.sort_unstable();
-        let p50 = spans.get(spans.len() / 2).copied().unwrap_or_default();
+        let p50 = spans.get(spans.len().saturating_sub(1) / 2).copied().unwrap_or_default();
         Self { count: spans.len(), p50, max: spans.last().copied().unwrap_or_default() }
     }
 }

@@ -188,8 +188,9 @@ fn with_new_numbers(folder: &Path) -> Result<PathBuf> {
     writer.write_record(reader.headers()?)?;
     for row in reader.records() {
         let mut row: Vec<String> = row?.iter().map(str::to_owned).collect();
-        if row[9].chars().filter(char::is_ascii_digit).count() >= 10 {
-            row[9] = format!("+1907{}", &row[9][row[9].len() - 7..]);
+        let digits: String = row[9].chars().filter(char::is_ascii_digit).collect();
+        if digits.len() >= 10 {
+            row[9] = format!("+1907{}", &digits[digits.len() - 7..]);
         }
         writer.write_record(&row)?;
     }
