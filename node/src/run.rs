@@ -163,7 +163,7 @@ async fn live(config: &NodeConfig, start: &StartAt, adopt: AdoptArgs, ready_file
     };
     view.enter(Phase::Draining);
     tracing::info!(asked, "draining");
-    let drained = drain(&root, &config.drain);
+    let drained = drain(&root, &config.drain, &view);
     tokio::select! {
         drained = drained => drained,
         () = signals.second_interrupt() => Ok(Exit::Interrupted),
@@ -242,14 +242,14 @@ async fn lost(root: &Mailbox<NodeSupervisorMsg>, superseded: &Notify, name: &str
     }
 }
 
-async fn drain(root: &Mailbox<NodeSupervisorMsg>, drain: &DrainConfig) -> Result<Exit, Stop> {
+async fn drain(root: &Mailbox<NodeSupervisorMsg>, drain: &DrainConfig, view: &NodeView) -> Result<Exit, Stop> {
     let (done, is_done) = oneshot();
     let patience = drain.timeout.mul_f64(PATIENCE);
     let gone = || Stop::new(Exit::Failed, "the node's root actor ended before its lanes were closed");
     root.cast(NodeSupervisorMsg::Drain { patience, done: done.into() }).map_err(|_| gone())?;
     match tokio::time::timeout(drain.timeout, is_done).await {
         Ok(Ok(true)) => {
-            tracing::info!("drained");
+            tracing::info!(events_in = view.events_in(), "drained");
             Ok(Exit::Ok)
         }
         Ok(Ok(false)) => Err(Stop::new(Exit::TimedOut, "not everything in the lanes ended in time").next(

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -164,17 +163,22 @@ impl<'a> Cluster<'a> {
         node.process.kill().await
     }
 
-    /// Asks one node, over another's API, to give its leases away and end; says how it ended.
+    /// Asks one node, over another's API, to give its leases away and end in good order; gives the events that it ended in its
+    /// life, as its last words have it.
     ///
     /// # Errors
-    /// When the command fails or the node does not end.
-    pub async fn drain(&mut self, name: &str, asked: &str, limit: Duration) -> Result<ExitStatus> {
+    /// When the command fails, or the node does not end so.
+    pub async fn drain(&mut self, name: &str, asked: &str, limit: Duration) -> Result<u64> {
         let mut command = programs::command("speedtrap")?;
         command.args(["drain", name, "--node", &self.node(asked)?.url]);
         let ended = commands::run(command).await?;
-        ensure!(ended.code == Some(0), "speedtrap drain failed: {ended:?}");
+        ensure!(ended.code == Some(0), "speedtrap drain failed: {ended:?}\n{}", self.logs());
         let mut node = self.nodes.remove(name).with_context(|| format!("{name} is not up"))?;
-        node.process.ended(limit).await
+        let status = node.process.ended(limit).await?;
+        ensure!(status.code() == Some(0), "{name} ended with {status}\n{}", node.process.log_tail());
+        let log = node.process.log();
+        let said = log.lines().rev().find_map(|line| line.split_once("drained events_in=")).map(|(_, count)| count.trim());
+        said.and_then(|count| count.parse().ok()).with_context(|| format!("{name} did not say what it ended\n{log}"))
     }
 
     /// What each node says of itself.

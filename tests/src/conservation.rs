@@ -26,6 +26,8 @@ pub struct Repeats {
 pub async fn settled(sandbox: &Sandbox, cluster: &Cluster<'_>, traffic: &Traffic, limit: Duration) -> Result<Evidence> {
     cluster.idle(limit).await?;
     let found = sandbox.reconciled(&traffic.expected(), limit).await.with_context(|| cluster.logs())?;
+    let others: Vec<_> = found.letters.iter().filter(|letter| letter.stage != "notify").collect();
+    ensure!(others.is_empty(), "good readings became dead letters: {others:?}");
     let sent = traffic.sent();
     each_id_has_its_effects(traffic, &sent, &found)?;
     plates_keep_their_order(&sent, &found)?;

@@ -18,6 +18,7 @@ use speedtrap_tests::leases::ENRICH;
 use speedtrap_tests::pauses::{Pauses, Spread};
 use speedtrap_tests::sandbox::Sandbox;
 use speedtrap_tests::traffic::{Mix, Traffic};
+use speedtrap_tests::wiretap::Wiretaps;
 use tokio::time::sleep;
 
 /// `notify.in_flight` at its default.
@@ -44,7 +45,8 @@ async fn random_kills_lose_nothing_and_others_go_on_within_seconds() -> Result<(
     let sandbox = Sandbox::up_with_shards(SHARDS).await?;
     let mix = Mix { seed, violations: 0.2, bad_numbers: 0.1, unknown_plates: 20 };
     let mut traffic = Traffic::begin(&sandbox, 380, mix).await?;
-    let mut cluster = Cluster::of(&sandbox);
+    let taps = Wiretaps::of(&NAMES, &sandbox.endpoints.aws_endpoint_url).await?;
+    let mut cluster = Cluster::with_settings(&sandbox, Box::new(|name, command| taps.tap(name, command)));
     cluster.start(&NAMES).await?;
     cluster.fair(LIMIT).await?;
 
@@ -88,6 +90,10 @@ async fn random_kills_lose_nothing_and_others_go_on_within_seconds() -> Result<(
         ),
     );
     ensure!(repeats.texts <= most, "{} texts were repeated after {kills} kills", repeats.texts);
+
+    let log = taps.lease_log()?;
+    log.is_fenced()?;
+    say("failover", &format!("{} checkpoints, each by its lease's owner and none back", log.checkpoints()));
 
     let pauses = Pauses::of(&traffic.sent(), &found);
     let next = |n: usize| killed.get(n + 1).map_or_else(SystemTime::now, |kill| kill.at);

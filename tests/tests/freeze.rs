@@ -59,6 +59,8 @@ async fn a_frozen_node_loses_its_leases_and_writes_over_nobody_when_it_wakes() -
     let repeats = Repeats::of(&found);
     say("freeze", &format!("{} texts, {} of them repeated (at most {IN_FLIGHT})", found.texts.len(), repeats.texts));
     ensure!(repeats.texts <= IN_FLIGHT, "{} texts were repeated", repeats.texts);
+    let counted = cluster.counts().await?.possible_repeats;
+    ensure!(counted >= repeats.texts as u64, "{} texts were repeated and {counted} counted", repeats.texts);
 
     // Every checkpoint that was accepted is its lease's owner's, for all nodes and all the time.
     let log = taps.lease_log()?;

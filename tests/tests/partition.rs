@@ -132,6 +132,8 @@ async fn a_cut_link_moves_nothing_and_a_node_cut_from_everything_is_taken_over_a
     let (sent, texts) = (traffic.sent().len(), found.texts.len());
     say("partition", &format!("{sent} readings, {texts} texts, {} of them repeated (at most {IN_FLIGHT})", repeats.texts));
     ensure!(repeats.texts <= IN_FLIGHT, "{} texts were repeated", repeats.texts);
+    let counted = cluster.counts().await?.possible_repeats;
+    ensure!(counted >= repeats.texts as u64, "{} texts were repeated and {counted} counted", repeats.texts);
     let pauses = Pauses::of(&traffic.sent(), &found);
     let spread = Spread::of(shards.iter().filter_map(|shard| pauses.longest(shard, cut_at, cut_at + TAKEN_WITHIN)));
     say("partition", &format!("last record before that cut to first after on its shards: {spread}"));

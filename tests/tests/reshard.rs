@@ -91,7 +91,8 @@ async fn split_and_merge_under_load_through_outages_lose_nothing() -> Result<()>
         &format!("{sent} readings, {texts} texts, {} of them repeated, {} published again", repeats.texts, repeats.published),
     );
     ensure!(repeats.texts <= IN_FLIGHT, "{} texts were repeated", repeats.texts);
-    ensure!(found.letters.len() == found.letters_of("notify").count(), "dead letters came of it: {:?}", found.letters);
+    let counted = cluster.counts().await?.possible_repeats;
+    ensure!(counted >= repeats.texts as u64, "{} texts were repeated and {counted} counted", repeats.texts);
     parents_came_first(&watch)?;
     closed_shards_name_their_children(&sandbox, &watch).await?;
     cluster.stop().await?;

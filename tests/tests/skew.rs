@@ -49,8 +49,7 @@ async fn a_wall_clock_that_is_an_hour_ahead_changes_nothing() -> Result<()> {
         "skew",
         &format!("with one clock an hour ahead, a third node has its share {:.1} s after it is ready", fair.as_secs_f64()),
     );
-    let ended = cluster.drain("node-1", WRONG, DRAIN_WITHIN).await?;
-    ensure!(ended.code() == Some(0), "node-1 ended with {ended}\n{}", cluster.logs());
+    cluster.drain("node-1", WRONG, DRAIN_WITHIN).await?;
     cluster.fair(FAIR_WITHIN).await?;
     cluster.start(&["node-1"]).await?;
     cluster.fair(FAIR_WITHIN).await?;

@@ -124,6 +124,11 @@ impl NodeView {
         tracing::info!(load_id, "drivers were loaded");
     }
 
+    /// Events of the enrich lanes that ended for good.
+    pub(crate) fn events_in(&self) -> u64 {
+        StatusPage::of(self).events_in
+    }
+
     /// How far it is.
     pub(crate) fn phase(&self) -> Phase {
         match self.phase.load(Relaxed) {
