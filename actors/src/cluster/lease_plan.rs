@@ -179,7 +179,9 @@ impl<'a> Survey<'a> {
             None => {}
         }
         match lease.owner.as_deref() {
-            Some(owner) if owner != situation.worker && !self.is_gone(owner) && !self.is_expired(lease) => Holder::Worker(owner),
+            Some(owner) if owner != situation.worker && !situation.view.is_dead(owner) && !self.is_expired(lease) => {
+                Holder::Worker(owner)
+            }
             // Also a lease of this very boot whose lane does not run.
             _ => Holder::Nobody,
         }
@@ -187,15 +189,6 @@ impl<'a> Survey<'a> {
 
     fn is_expired(&self, lease: &Lease) -> bool {
         self.situation.sightings.age(&lease.shard, self.situation.now) >= self.situation.expires_after
-    }
-
-    /// Whether this worker is known to be dead: said to be, or followed by a later boot of its name.
-    fn is_gone(&self, worker: &str) -> bool {
-        let boot = |worker: &str| worker.rsplit_once('#').and_then(|(_, boot)| boot.parse::<u64>().ok());
-        self.situation.view.nodes.iter().any(|node| {
-            let followed = node.name == name_of(worker) && boot(worker).is_some_and(|old| boot(&node.worker) > Some(old));
-            followed || (node.worker == worker && node.presence == Presence::Dead)
-        })
     }
 
     /// A missing parent row does not block a child: rows are made parents first, so it was done and cleaned up.
