@@ -14,7 +14,7 @@ use speedtrap_actors::cluster::{Cluster, ClusterNode, ClusterView, NodeSuperviso
 use speedtrap_actors::domain::ShardId;
 use speedtrap_actors::flow::Pulse;
 use speedtrap_actors::observe::{ActorTable, LaneStats, LeaseBoard, Mailbox};
-use speedtrap_actors::ports::{Checkpoint, PeerFailure, Peers};
+use speedtrap_actors::ports::{Checkpoint, LeaseTable as _, NewLease, PeerFailure, Peers};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -22,7 +22,7 @@ const N_SHARDS: usize = 8;
 
 /// The nodes of a test, by worker id.
 #[derive(Clone, Default)]
-struct Fleet(Arc<Mutex<BTreeMap<String, Member>>>);
+struct Fleet(Arc<Mutex<BTreeMap<String, Member>>>, Arc<Mutex<Option<ShardId>>>);
 
 #[derive(Clone)]
 struct Member {
@@ -35,6 +35,9 @@ struct Member {
 #[async_trait]
 impl Peers for Fleet {
     async fn ask_lease(&self, worker: &str, application: &str, taker: &str) -> Result<Option<ShardId>, PeerFailure> {
+        if let Some(promised) = self.1.lock().expect("not poisoned").clone() {
+            return Ok(Some(promised));
+        }
         let ask = |answer| NodeSupervisorMsg::LeaseAsked { application: application.to_owned(), taker: taker.to_owned(), answer };
         match self.root(worker)?.actor().call(ask, Some(Duration::from_secs(2))).await {
             Ok(CallResult::Success(promised)) => Ok(promised),
@@ -242,4 +245,34 @@ async fn a_lease_that_the_old_owner_did_not_write_any_more_expires() {
     let took = within(Duration::from_secs(20), "the others take over", || is_fair(&rig, &["n2#1", "n3#1"])).await;
     assert!(took > Duration::from_secs(6), "{took:?}");
     assert!(shards().all(|shard| rig.leases.lease(&shard).is_some_and(|lease| lease.checkpoint == Checkpoint::TrimHorizon)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_promise_of_a_node_that_died_holds_nobody_up() {
+    let rig = eight_shards();
+    let fleet = Fleet::default();
+    fleet.join(&rig, "n1#1").await;
+    within(Duration::from_secs(10), "one node takes all", || is_fair(&rig, &["n1#1"])).await;
+    *fleet.1.lock().expect("not poisoned") = shards().next();
+    fleet.join(&rig, "n2#1").await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    fleet.kill("n1#1");
+    fleet.set("n1#1", Presence::Dead);
+    let took = within(Duration::from_secs(30), "the other takes all", || is_fair(&rig, &["n2#1"])).await;
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_cannot_show_that_it_lives_takes_nothing_and_looks_at_a_steady_pace() {
+    let rig = eight_shards();
+    let cluster = Cluster { pulse: Pulse::lasting(Duration::ZERO), ..Cluster::alone() };
+    let _node = start_node("n1#1", &ActorTable::default(), vec![rig.application()], cluster).await.expect("a node starts");
+    for shard in shards() {
+        let new = NewLease { shard, checkpoint: Checkpoint::TrimHorizon, parents: Vec::new(), hash_range: None };
+        rig.leases.create(&new).await.expect("a row");
+    }
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    assert_eq!(owned(&rig).len(), 0);
+    let looks = rig.leases.outage.n_calls();
+    assert!(looks < 3 * 3_600, "{looks} looks in an hour");
 }

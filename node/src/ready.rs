@@ -139,6 +139,7 @@ mod tests {
             checkpoint: "TRIM_HORIZON".into(),
             parents: Vec::new(),
             state: LeaseState::Held,
+            counts_for: None,
         };
         let me = ClusterNode {
             name: "node-1".into(),

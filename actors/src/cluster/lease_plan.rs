@@ -150,6 +150,10 @@ impl<'a> Survey<'a> {
             checkpoint: lease.checkpoint.to_string(),
             parents: lease.parents.clone(),
             state: self.state(lease),
+            counts_for: match self.holder(lease) {
+                Holder::Worker(worker) if lease.checkpoint != Checkpoint::ShardEnd => Some(worker.to_owned()),
+                _ => None,
+            },
         };
         let mut board: Vec<_> = self.situation.leases.iter().map(seen).collect();
         board.sort_by(|a, b| a.shard.cmp(&b.shard));

@@ -52,10 +52,12 @@ pub(super) async fn perform(
     let mut changed = false;
     for step in creates {
         if let Step::Create(new) = step {
-            changed = true;
-            if let Err(error) = application.leases.create(&new).await {
-                tracing::warn!(application = application.name, %error, "lease not made");
-                break;
+            match application.leases.create(&new).await {
+                Ok(made) => changed |= made,
+                Err(error) => {
+                    tracing::warn!(application = application.name, %error, "lease not made");
+                    break;
+                }
             }
         }
     }

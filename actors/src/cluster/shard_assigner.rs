@@ -47,6 +47,8 @@ pub(super) enum ShardAssignerMsg {
     LookAtAll,
     /// A lease of another node may have expired just now.
     ExpiryDue,
+    /// A lease that nobody took may be left to this node now.
+    FreeDue,
     Found(Result<Finding, SyncError>),
     Taken(Lease),
     /// The answer of a node that was asked for a lease.
@@ -62,7 +64,8 @@ pub(super) enum ShardAssignerMsg {
         patience: Duration,
         done: RpcReplyPort<bool>,
     },
-    Drained,
+    /// Every lane is closed; answered with whether everything that they had begun ended.
+    Drained(RpcReplyPort<bool>, bool),
 }
 
 pub(super) struct AssignerArgs {
@@ -92,6 +95,7 @@ pub(super) struct AssignerState {
     table_made: bool,
     looking: Looking,
     expiry_awaited: bool,
+    free_awaited: bool,
     /// Other nodes are not asked for leases before.
     next_ask: Instant,
     refusals: u32,
@@ -152,6 +156,7 @@ impl Actor for ShardAssigner {
             table_made: false,
             looking: Looking::No,
             expiry_awaited: false,
+            free_awaited: false,
             next_ask: Instant::now(),
             refusals: 0,
             draining: false,
@@ -178,6 +183,10 @@ impl Actor for ShardAssigner {
                 state.expiry_awaited = false;
                 state.look(false);
             }
+            ShardAssignerMsg::FreeDue => {
+                state.free_awaited = false;
+                state.look(false);
+            }
             ShardAssignerMsg::Found(Ok(finding)) => state.act(finding),
             ShardAssignerMsg::Found(Err(SyncError::Leases(error @ LeaseError::Unusable(_)))) => return Err(error.into()),
             ShardAssignerMsg::Found(Err(error)) => {
@@ -192,6 +201,7 @@ impl Actor for ShardAssigner {
             ShardAssignerMsg::Promised(Some(shard)) => {
                 state.refusals = 0;
                 state.coming.insert(shard, Instant::now());
+                state.show_moves();
             }
             ShardAssignerMsg::Promised(None) => state.ask_later(),
             ShardAssignerMsg::Performed => state.looked(),
@@ -203,7 +213,11 @@ impl Actor for ShardAssigner {
                 }
             }
             ShardAssignerMsg::Drain { patience, done } => state.drain(patience, done),
-            ShardAssignerMsg::Drained => myself.stop(Some("drained".to_owned())),
+            ShardAssignerMsg::Drained(done, finished) => {
+                // The node may have run out of patience.
+                let _gone = done.send(finished);
+                myself.stop(Some("drained".to_owned()));
+            }
         }
         Ok(())
     }
@@ -263,7 +277,12 @@ impl AssignerState {
             let lease = self.leases.iter().find(|lease| lease.shard == *shard);
             lease.is_none_or(|lease| lease.owner.as_deref() == Some(worker))
         };
-        self.coming.retain(|shard, since| !arrived(shard) && since.elapsed() < PROMISE_LASTS);
+        // Whoever promised may have died with the promise.
+        let broken = |shard: &ShardId| {
+            let owner = self.leases.iter().find(|lease| lease.shard == *shard).and_then(|lease| lease.owner.as_deref());
+            owner.is_none_or(|owner| self.view.is_dead(owner)) || self.sightings.age(shard, now) >= expires_after
+        };
+        self.coming.retain(|shard, since| !arrived(shard) && !broken(shard) && since.elapsed() < PROMISE_LASTS);
         if let (false, Some(left)) = (self.expiry_awaited, self.sightings.next_expiry(worker, now, expires_after)) {
             self.expiry_awaited = true;
             self.myself.cast_after(left, || ShardAssignerMsg::ExpiryDue);
@@ -279,8 +298,9 @@ impl AssignerState {
             steps.retain(|step| !matches!(step, Step::Ask(_)));
         }
         self.args.application.board.put_up(board, settled);
-        if !free.is_empty() {
-            self.myself.cast_after(PAUSE, || ShardAssignerMsg::LookAgain);
+        if let (false, false) = (self.free_awaited, free.is_empty()) {
+            self.free_awaited = true;
+            self.myself.cast_after(PAUSE, || ShardAssignerMsg::FreeDue);
         }
         if steps.is_empty() {
             return self.looked();
@@ -294,7 +314,7 @@ impl AssignerState {
         let (running, coming) = (self.lanes.keys().cloned().collect(), self.coming.keys().cloned().collect::<BTreeSet<_>>());
         let application = &self.args.application;
         let mut elsewhere = Elsewhere::new();
-        for owner in self.args.others.iter().flat_map(LeaseBoard::owners) {
+        for owner in self.args.others.iter().flat_map(LeaseBoard::holders) {
             *elsewhere.entry(owner).or_default() += 1;
         }
         let situation = Situation {
@@ -382,6 +402,12 @@ impl AssignerState {
         self.myself.cast_after(delay, || ShardAssignerMsg::LookAtAll);
     }
 
+    /// The node's other applications count on what the board says.
+    fn show_moves(&self) {
+        let board = self.survey(|survey| survey.board());
+        self.args.application.board.put_up(board, false);
+    }
+
     fn give(&self, taker: &str) -> Option<ShardId> {
         if self.draining { None } else { self.survey(|survey| survey.give(taker)) }
     }
@@ -393,9 +419,7 @@ impl AssignerState {
         let closing = close_lane(lane.actor().clone(), to.clone(), MOVE_PATIENCE);
         let (peers, application) = (Arc::clone(&self.args.cluster.peers), self.args.application.name.clone());
         self.leaving.insert(shard, to.clone());
-        // The node's other applications count on what it says.
-        let board = self.survey(|survey| survey.board());
-        self.args.application.board.put_up(board, false);
+        self.show_moves();
         while self.leaves.try_join_next().is_some() {}
         self.leaves.spawn(async move {
             closing.await;
@@ -431,18 +455,19 @@ impl AssignerState {
             let taken = async { while taking.join_next().await.is_some() {} };
             // What is taken too late is not started, and expires.
             let _given_up = tokio::time::timeout(TAKING_PATIENCE, taken).await;
-            let _gone = done.send(finished.into_iter().all(|finished| finished));
-            let _gone = myself.cast(ShardAssignerMsg::Drained);
+            // Queued behind the leases that were taken meanwhile, which are released first.
+            let finished = finished.into_iter().all(|finished| finished);
+            let _gone = myself.cast(ShardAssignerMsg::Drained(done, finished));
         });
     }
 }
 
-/// Whether everything that the lane had begun has ended. A lane that is gone already, or does not answer in time, leaves a lease
-/// that expires.
+/// Whether everything that the lane had begun has ended. One that is gone by now was closed before, or its lease is another's. One
+/// that does not answer in time leaves a lease that expires.
 async fn close_lane(lane: ActorRef<LaneSupervisorMsg>, to: Option<String>, patience: Duration) -> bool {
     let limit = patience + Duration::from_secs(10);
     let closed = lane.call(|done| LaneSupervisorMsg::Drain { to, patience, done }, Some(limit)).await;
-    matches!(closed, Ok(CallResult::Success(true)))
+    !matches!(closed, Ok(CallResult::Success(false) | CallResult::Timeout))
 }
 
 /// Who is not told finds out at its next look.

@@ -26,7 +26,7 @@ struct Seen {
 pub struct BoardSnapshot {
     /// All leases, in the order of their shards.
     pub leases: Vec<SeenLease>,
-    /// Whether the assigner had nothing to do for this node: no row to make, no lease to take or to ask for.
+    /// Whether the assigner had nothing to do for this node: no row to make, no lease to take or on its way.
     pub settled: bool,
     /// How long ago that was seen.
     pub age: Duration,
@@ -49,6 +49,8 @@ pub struct SeenLease {
     pub parents: Vec<ShardId>,
     /// What the assigner makes of it.
     pub state: LeaseState,
+    /// The worker that it counts for: of one that is being handed over, the new one.
+    pub counts_for: Option<String>,
 }
 
 /// What a lease is waiting for, if anything.
@@ -80,12 +82,11 @@ impl LeaseBoard {
         *seen = Some(Seen { leases, settled, at: now, unowned });
     }
 
-    /// The owners of the leases that are held and stay so, each as often as it holds one.
+    /// The workers that leases count for, each as often as one does.
     #[must_use]
-    pub fn owners(&self) -> Vec<String> {
+    pub fn holders(&self) -> Vec<String> {
         let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let leases = seen.iter().flat_map(|seen| &seen.leases);
-        leases.filter(|lease| lease.state == LeaseState::Held).filter_map(|lease| lease.owner.clone()).collect()
+        seen.iter().flat_map(|seen| &seen.leases).filter_map(|lease| lease.counts_for.clone()).collect()
     }
 
     /// What was seen last; `None` before the first look.
@@ -130,6 +131,7 @@ mod tests {
             checkpoint: "TRIM_HORIZON".into(),
             parents: Vec::new(),
             state,
+            counts_for: None,
         };
         assert!(board.snapshot().is_none());
         let unowned = || board.snapshot().expect("seen").unowned.get(&ShardId::new("a")).copied();

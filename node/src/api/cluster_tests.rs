@@ -86,6 +86,7 @@ fn lease(shard: &str, owner: Option<&str>, state: LeaseState, parents: &[&str]) 
         checkpoint: "TRIM_HORIZON".to_owned(),
         parents: parents.iter().map(|parent| ShardId::new(parent)).collect(),
         state,
+        counts_for: None,
     }
 }
 
