@@ -115,6 +115,22 @@ async fn a_claim_of_an_earlier_boot_is_taken_over_at_once_and_a_strangers_after_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_claim_of_the_lanes_earlier_life_on_this_node_is_not_taken_for_its_own() {
+    let rig = Rig::notify();
+    rig.source.push(published(0));
+    let lane = rig.lane("n1#1").await;
+    rig.settled(1).await;
+    assert!(rig.hand_over(&lane, None).await);
+    rig.source.push(published(1));
+    let owner = format!("n1#1/shardId-000000000000#1@{}", rig.last_position().sequence.as_str());
+    rig.ledger.claim("e-1", &owner).await.expect("the fake answers");
+    let lane = rig.lane("n1#1").await;
+    rig.settled(2).await;
+    assert_eq!((rig.sender.texts().len(), rig.stats.snapshot()[0].possible_repeats), (2, 1));
+    rig.hand_over(&lane, None).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn archive_lines_are_the_same_at_every_delivery_and_removals_are_skipped() {
     let rig = Rig::archive();
     let image = r#"{"eventName":"INSERT","newImage":{"iottimestamp":{"S":"t"},"licensePlate":{"S":"A"},"longitude":{"S":"1"},"latitude":{"S":"2"},"city":{"S":"c"},"state":{"S":"Iowa"},"speed":{"N":"76"},"eventId":{"S":"e-1"}}}"#;

@@ -160,6 +160,8 @@ impl Actor for LaneSupervisor {
         let stall = StallWatch::new(args.settings.stall_after, args.settings.longest_call);
         myself.cast_after(stall.every(), || LaneSupervisorMsg::StallLookDue);
         let isolation = Isolation::default();
+        // A shard that comes back to its node goes on counting, or it would take the claims of its earlier life for its own.
+        let number = args.stats.generation(&args.lease.shard);
         Ok(LaneSupervisorState {
             args,
             myself,
@@ -167,7 +169,7 @@ impl Actor for LaneSupervisor {
             tenure,
             generation: None,
             stall,
-            number: 0,
+            number,
             deaths: 0,
             isolation,
             alone: None,

@@ -109,6 +109,12 @@ impl LaneStats {
         });
     }
 
+    /// The last generation of a shard's lane on this node; 0 before the first.
+    #[must_use]
+    pub fn generation(&self, shard: &ShardId) -> u64 {
+        self.lock().get(shard).map_or(0, |lane| lane.generation)
+    }
+
     /// Notes a change of state, with the reason of a death.
     pub fn entered(&self, shard: &ShardId, state: LaneState, fault: Option<&str>) {
         self.change(shard, |lane| {
