@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::commands;
 use crate::deadline::eventually;
-use crate::leases::{APPLICATIONS, leases, shared_fairly, workers};
+use crate::leases::{APPLICATIONS, LeaseRow, NOTIFY, leases, shared_fairly, workers};
 use crate::network::Namespace;
 use crate::node::{Node, Starting, Status};
 use crate::programs;
@@ -151,6 +151,15 @@ impl<'a> Cluster<'a> {
     pub async fn shards_of(&self, name: &str, application: &str) -> Result<BTreeSet<String>> {
         let rows = leases(&self.sandbox.clients, application).await?;
         Ok(rows.into_iter().filter(|row| row.is_open() && row.node() == Some(name)).map(|row| row.shard).collect())
+    }
+
+    /// The node that texts: it owns the only lease of the notify lanes.
+    ///
+    /// # Errors
+    /// When nobody owns it.
+    pub async fn texter(&self) -> Result<String> {
+        let rows = leases(&self.sandbox.clients, NOTIFY).await?;
+        rows.iter().find_map(LeaseRow::node).map(str::to_owned).context("nobody texts")
     }
 
     /// Ends a node as `kill -9` does.

@@ -17,7 +17,6 @@ use tokio::time::{Instant, sleep, sleep_until};
 /// `notify.in_flight` at its default.
 const IN_FLIGHT: usize = 4;
 const NAMES: [&str; 3] = ["node-1", "node-2", "node-3"];
-const FROZEN: &str = "node-2";
 const SHARDS: u32 = 8;
 /// Readings a second.
 const RATE: u32 = 120;
@@ -39,19 +38,20 @@ async fn a_frozen_node_loses_its_leases_and_writes_over_nobody_when_it_wakes() -
     let flow = traffic.flow(RATE);
     sleep(Duration::from_secs(4)).await;
 
-    let worker = cluster.workers().await?[FROZEN].clone();
-    let shards = cluster.shards_of(FROZEN, ENRICH).await?;
-    ensure!(!shards.is_empty(), "{FROZEN} has nothing to lose");
-    cluster.node(FROZEN)?.process.signal(libc::SIGSTOP)?;
+    let frozen_name = cluster.texter().await?;
+    let worker = cluster.workers().await?[&frozen_name].clone();
+    let shards = cluster.shards_of(&frozen_name, ENRICH).await?;
+    ensure!(!shards.is_empty(), "{frozen_name} has nothing else to lose");
+    cluster.node(&frozen_name)?.process.signal(libc::SIGSTOP)?;
     let (frozen, frozen_at) = (Instant::now(), SystemTime::now());
     let taken = cluster.taken_from(&worker, TAKEN_WITHIN).await?;
     say("freeze", &format!("all leases of a frozen node were taken over {:.1} s after it froze (goal 3 s)", taken.as_secs_f64()));
     sleep_until(frozen + FROZEN_FOR).await;
-    cluster.node(FROZEN)?.process.signal(libc::SIGCONT)?;
+    cluster.node(&frozen_name)?.process.signal(libc::SIGCONT)?;
     let thawed_at = SystemTime::now();
     let back = cluster.fair(BACK_WITHIN).await?;
     say("freeze", &format!("it had its fair share again {:.1} s after it woke up", back.as_secs_f64()));
-    ensure!(cluster.workers().await?[FROZEN] == worker, "{FROZEN} started anew");
+    ensure!(cluster.workers().await?[&frozen_name] == worker, "{frozen_name} started anew");
     sleep(Duration::from_secs(3)).await;
 
     let traffic = flow.stop().await?;
@@ -66,7 +66,7 @@ async fn a_frozen_node_loses_its_leases_and_writes_over_nobody_when_it_wakes() -
     let log = taps.lease_log()?;
     log.is_fenced()?;
     ensure!(log.checkpoints() > 50, "only {} checkpoints were seen", log.checkpoints());
-    let woken = taps.calls(FROZEN).into_iter().filter(|call| call.at >= thawed_at && APPLICATIONS.contains(&call.table()));
+    let woken = taps.calls(&frozen_name).into_iter().filter(|call| call.at >= thawed_at && APPLICATIONS.contains(&call.table()));
     let refused = woken.filter(|call| call.is_write() && !call.is_accepted()).count();
     say(
         "freeze",

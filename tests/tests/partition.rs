@@ -11,7 +11,7 @@ use speedtrap_tests::cluster::Cluster;
 use speedtrap_tests::conservation::{Repeats, settled};
 use speedtrap_tests::figures::say;
 use speedtrap_tests::leases::{APPLICATIONS, ENRICH, LeaseWatch, leases};
-use speedtrap_tests::network::Network;
+use speedtrap_tests::network::{Network, Place};
 use speedtrap_tests::pauses::{Pauses, Spread};
 use speedtrap_tests::proxy::Proxy;
 use speedtrap_tests::sandbox::Sandbox;
@@ -22,7 +22,6 @@ use tokio::time::{Instant, sleep, sleep_until};
 /// `notify.in_flight` at its default.
 const IN_FLIGHT: usize = 4;
 const NAMES: [&str; 3] = ["node-1", "node-2", "node-3"];
-const CUT: &str = "node-2";
 const SHARDS: u32 = 6;
 /// Readings a second.
 const RATE: u32 = 60;
@@ -105,12 +104,14 @@ async fn a_cut_link_moves_nothing_and_a_node_cut_from_everything_is_taken_over_a
     let flow = traffic.flow(RATE);
     sleep(Duration::from_secs(3)).await;
 
-    let place = &network.places[1];
-    a_cut_link_moves_nothing(&sandbox, &cluster, &watch, || network.cut(place), || network.heal(place)).await?;
+    // The one that texts has most to lose.
+    let name = cluster.texter().await?;
+    let place = NAMES.iter().position(|other| *other == name).map(|at| &network.places[at]).context("it has a place")?;
+    a_cut_link_moves_nothing(&sandbox, &cluster, &watch, &network, (&name, place)).await?;
 
-    let worker = cluster.workers().await?[CUT].clone();
-    let shards = cluster.shards_of(CUT, ENRICH).await?;
-    ensure!(!shards.is_empty(), "{CUT} has nothing to lose");
+    let worker = cluster.workers().await?[&name].clone();
+    let shards = cluster.shards_of(&name, ENRICH).await?;
+    ensure!(!shards.is_empty(), "{name} has nothing else to lose");
     network.cut(place)?;
     place.cut_from_host()?;
     let (cut, cut_at) = (Instant::now(), SystemTime::now());
@@ -145,15 +146,16 @@ async fn a_cut_link_moves_nothing(
     sandbox: &Sandbox,
     cluster: &Cluster<'_>,
     watch: &LeaseWatch,
-    cut: impl Fn() -> Result<()>,
-    heal: impl Fn() -> Result<()>,
+    network: &Network,
+    (cut, place): (&str, &Place),
 ) -> Result<()> {
     let before = owners(sandbox).await?;
     let since = SystemTime::now();
-    cut()?;
+    network.cut(place)?;
     let began = Instant::now();
     // The cut is felt on both sides.
-    for (name, other) in [("node-1", CUT), (CUT, "node-3")] {
+    let other = NAMES.into_iter().find(|name| *name != cut).context("there are others")?;
+    for (name, other) in [(other, cut), (cut, other)] {
         let look = || async {
             let seen = cluster.node(name)?.sees().await?;
             ensure!(seen.get(other).is_some_and(|presence| presence == "unlinked"), "{name} sees {seen:?}");
@@ -163,7 +165,7 @@ async fn a_cut_link_moves_nothing(
     }
     let felt = began.elapsed().as_secs_f64();
     sleep_until(began + CUT_FOR).await;
-    heal()?;
+    network.heal(place)?;
     let meshed = cluster.meshed(MESH_WITHIN).await?.as_secs_f64();
     say("partition", &format!("a cut link was felt after {felt:.1} s; all nodes were linked {meshed:.1} s after it healed"));
     sleep(Duration::from_secs(2)).await;
