@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use clap::Args;
 use ractor::concurrency::oneshot;
@@ -117,7 +117,8 @@ async fn live(config: &NodeConfig, start: &StartAt, adopt: AdoptArgs, ready_file
         signal = signals.next() => return Ok(signal.before_start()),
     };
     let actors = ActorTable::default();
-    let me = row_of(config, address);
+    let boot = wired.cluster.as_ref().map_or_else(wiring::now_ms, ClusterParts::boot);
+    let me = row_of(config, boot, address);
     let links = Links::none_yet();
     let pulse = wired.cluster.as_ref().map_or_else(Pulse::unwatched, ClusterParts::pulse);
     let view = Arc::new(view_of(&me.worker(), &wired, actors.clone(), pulse.clone()));
@@ -208,10 +209,10 @@ fn view_of(worker: &str, wired: &wiring::Wired, actors: ActorTable, pulse: Pulse
 }
 
 /// This node as others see it in the node table.
-fn row_of(config: &NodeConfig, api: SocketAddr) -> NodeRow {
+fn row_of(config: &NodeConfig, boot: u64, api: SocketAddr) -> NodeRow {
     NodeRow {
         name: config.node.name.clone(),
-        boot: boot_ms(),
+        boot,
         address: None,
         dashboard: Some(format!("http://{api}")),
         roles: config.node.roles.iter().map(|role| role.label().to_owned()).collect(),
@@ -261,12 +262,6 @@ async fn drain(root: &Mailbox<NodeSupervisorMsg>, drain: &DrainConfig, view: &No
     }
 }
 
-/// Tells the starts of one node apart, so that what an earlier start left claimed can be taken over.
-fn boot_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
 fn duration(text: &str) -> Result<Duration, String> {
     let span = text.parse::<jiff::SignedDuration>().map_err(|error| format!("no duration such as 90s, 2m or 1h: {error}"))?;
     Duration::try_from(span).map_err(|_| "a duration is not negative".to_owned())
@@ -285,6 +280,8 @@ fn start_at(text: &str) -> Result<StartAt, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use super::*;
 
     #[test]

@@ -37,7 +37,7 @@ pub trait NodeTable: Send + Sync {
 pub struct NodeRow {
     /// `name` (S): the key.
     pub name: String,
-    /// `boot` (N): milliseconds since 1970 at its start, so it grows with each boot of the name.
+    /// `boot` (N): milliseconds since 1970 at its start, or more if its clock went back: it grows with each boot of the name.
     pub boot: u64,
     /// `address` (S): `host:port` that its cluster listener is reached at; absent when it takes no links.
     pub address: Option<String>,

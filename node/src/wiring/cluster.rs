@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use speedtrap_actors::adapters::{CallLimits, ClusterSocket, ClusterTls, DynamoNodeTable};
 use speedtrap_actors::cluster::{ClusterTimings, Desk, Links, MembershipSettings};
@@ -24,6 +24,7 @@ pub(crate) struct ClusterParts {
     address: String,
     join: Vec<String>,
     cookie: String,
+    boot: u64,
 }
 
 /// Opens the socket and finds the node table. `None` for a node that nothing leads to others: it has no node table, nobody to
@@ -38,11 +39,12 @@ pub(super) async fn parts(config: &NodeConfig, clients: &Clients) -> Result<Opti
     let local = socket.local_addr().map_err(|error| Stop::new(Exit::Failed, "cannot tell the cluster address").why(error))?;
     let address = if cluster.advertise.is_empty() { local.to_string() } else { cluster.advertise.clone() };
     let mut table: Option<Arc<dyn NodeTable>> = None;
-    let mut kept = None;
+    let (mut kept, mut boot) = (None, now_ms());
     if !name.is_empty() {
         let patient = DynamoNodeTable::new(&clients.dynamodb, name, limits());
         let cannot = |error: RemoteFailure| cannot_use(name, &error);
         patient.ensure().await.map_err(cannot)?;
+        boot = boot_after(&patient, &config.node.name, boot).await.map_err(cannot)?;
         if cookie.is_none() {
             kept = Some(patient.shared_cookie().await.map_err(cannot)?);
         }
@@ -51,13 +53,18 @@ pub(super) async fn parts(config: &NodeConfig, clients: &Clients) -> Result<Opti
         table = Some(Arc::new(DynamoNodeTable::new(&clients.dynamodb, name, limits)));
     }
     let cookie = cookie.or(kept).ok_or_else(|| bad("cluster.cookie", &"is not set"))?;
-    Ok(Some(ClusterParts { table, socket, address, join: cluster.join.clone(), cookie }))
+    Ok(Some(ClusterParts { table, socket, address, join: cluster.join.clone(), cookie, boot }))
 }
 
 impl ClusterParts {
     /// Whether this node may act: watched through the node table, it may not while its heartbeat is stale.
     pub(crate) fn pulse(&self) -> Pulse {
         if self.table.is_some() { Pulse::lasting(ClusterTimings::default().still_for) } else { Pulse::unwatched() }
+    }
+
+    /// Tells this start of the node apart from earlier ones.
+    pub(crate) fn boot(&self) -> u64 {
+        self.boot
     }
 
     /// Joins them with what the program knows.
@@ -69,11 +76,24 @@ impl ClusterParts {
         pulse: Pulse,
         superseded: Arc<dyn Fn() + Send + Sync>,
     ) -> MembershipSettings {
-        let Self { table, socket, address, join, cookie } = self;
+        let Self { table, socket, address, join, cookie, boot: _ } = self;
         let me = NodeRow { address: Some(address), ..me };
         let (socket, timings) = (Arc::new(socket), ClusterTimings::default());
         MembershipSettings { me, table, socket, join, cookie, links, desk, pulse, superseded, timings }
     }
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The boot of a start at this time: later than the one that has the row of its name, though the clock may have gone back since.
+async fn boot_after(table: &dyn NodeTable, name: &str, now_ms: u64) -> Result<u64, RemoteFailure> {
+    let rows = table.list().await?;
+    let last = rows.iter().find(|row| row.name == name).map_or(0, |row| row.boot);
+    Ok(now_ms.max(last.saturating_add(1)))
 }
 
 async fn socket(config: &NodeConfig) -> Result<ClusterSocket, Stop> {
@@ -119,4 +139,32 @@ fn cannot_use(table: &str, error: &RemoteFailure) -> Stop {
     Stop::new(exit, format!("cannot use node table `{table}`")).why(error).next(
         "check the credentials and what they may do; with dynamodb.nodes_table = \"\" a node does without, and without others",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use speedtrap_actors::testing::MemoryNodeTable;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_start_is_later_than_the_last_one_though_the_clock_went_back() {
+        let table = MemoryNodeTable::default();
+        let row = |name: &str, boot| NodeRow {
+            name: name.into(),
+            boot,
+            address: None,
+            dashboard: None,
+            roles: Vec::new(),
+            heartbeat: 0,
+            draining: false,
+        };
+        table.register(&row("node-1", 5_000)).await.expect("registered");
+        table.register(&row("node-2", 9_000)).await.expect("registered");
+        assert_eq!(boot_after(&table, "node-1", 6_000).await, Ok(6_000));
+        let boot = boot_after(&table, "node-1", 1_000).await.expect("the table can be read");
+        assert_eq!(boot, 5_001);
+        assert_eq!(table.register(&row("node-1", boot)).await, Ok(()));
+        assert_eq!(boot_after(&table, "node-3", 1_000).await, Ok(1_000));
+    }
 }
