@@ -23,6 +23,8 @@ pub(super) struct NodeSightings {
     /// How long a heartbeat must stand still before its node counts as dead.
     still_for: Duration,
     rows: BTreeMap<String, Sighting>,
+    /// Rows that were taken away, as they were last; from the first scan without them to the last one.
+    gone: BTreeMap<String, Sighting>,
     /// When the last scan that succeeded began.
     scanned: Option<Instant>,
 }
@@ -30,7 +32,7 @@ pub(super) struct NodeSightings {
 #[derive(Debug)]
 struct Sighting {
     row: NodeRow,
-    /// The end of the first scan that showed this heartbeat.
+    /// The end of the first scan that showed this heartbeat, or no row.
     since: Instant,
     /// The begin of the last one.
     until: Instant,
@@ -51,13 +53,19 @@ pub(super) struct LinkSeen {
 
 impl NodeSightings {
     pub(super) fn new(still_for: Duration) -> Self {
-        Self { still_for, rows: BTreeMap::new(), scanned: None }
+        Self { still_for, rows: BTreeMap::new(), gone: BTreeMap::new(), scanned: None }
     }
 
     /// Notes what a scan showed that lasted from `begun` to `ended`.
     pub(super) fn note(&mut self, rows: Vec<NodeRow>, begun: Instant, ended: Instant) {
         self.scanned = Some(begun);
-        self.rows.retain(|name, _| rows.iter().any(|row| row.name == *name));
+        let is_there = |name: &str| rows.iter().any(|row| row.name == name);
+        for seen in self.gone.values_mut() {
+            seen.until = begun.max(seen.until);
+        }
+        self.gone.retain(|name, seen| !is_there(name) && seen.until - seen.since < KEPT_WHEN_DEAD);
+        let taken_away = self.rows.extract_if(.., |name, _| !is_there(name));
+        self.gone.extend(taken_away.map(|(name, seen)| (name, Sighting { since: ended, until: ended, ..seen })));
         for row in rows {
             match self.rows.get_mut(&row.name) {
                 Some(seen) if seen.row.boot == row.boot && seen.row.heartbeat == row.heartbeat => {
@@ -89,7 +97,11 @@ impl NodeSightings {
         }
         let without_row = links.iter().filter(|(worker, _)| !nodes.iter().any(|node| node.worker == **worker));
         let without_row: Vec<_> = without_row
-            .filter_map(|(_, link)| Some(measured(node(&link.about, self.presence_without_row(link, now)?), Some(link))))
+            .filter_map(|(_, link)| {
+                let presence = self.presence_without_row(link, links, now)?;
+                let draining = link.about.draining || (presence == Presence::Dead && self.took_its_row_away(&link.about));
+                Some(measured(node(&About { draining, ..link.about.clone() }, presence), Some(link)))
+            })
             .collect();
         nodes.extend(without_row);
         nodes.sort_by(|a, b| (&a.name, &a.worker).cmp(&(&b.name, &b.worker)));
@@ -120,14 +132,32 @@ impl NodeSightings {
     }
 
     /// `None` when the node is not to be spoken of any more.
-    fn presence_without_row(&self, link: &LinkSeen, now: Instant) -> Option<Presence> {
+    fn presence_without_row(&self, link: &LinkSeen, links: &BTreeMap<String, LinkSeen>, now: Instant) -> Option<Presence> {
         let Some(lost) = link.lost else { return Some(Presence::Linked) };
-        if self.rows.get(&link.about.name).is_some_and(|seen| seen.row.boot > link.about.boot) {
-            return (now - lost < FORGOTTEN_AFTER).then_some(Presence::Dead);
+        if now - lost >= FORGOTTEN_AFTER {
+            return None;
         }
-        // Its row is gone because it took it away itself, or it never had one.
-        let took_its_leave = link.about.draining || self.scanned.is_some_and(|begun| begun > lost);
-        (!took_its_leave && now - lost < FORGOTTEN_AFTER).then_some(Presence::Unlinked)
+        let About { name, boot, draining, .. } = &link.about;
+        if self.rows.get(name).or_else(|| self.gone.get(name)).is_some_and(|seen| seen.row.boot > *boot) {
+            return Some(Presence::Dead);
+        }
+        // Whoever is there under its name came after it, even if a clock that went back gave it the smaller boot.
+        let is_back =
+            self.rows.contains_key(name) || links.values().any(|other| other.lost.is_none() && other.about.name == *name);
+        if is_back {
+            return None;
+        }
+        let scanned_since = self.scanned.is_some_and(|begun| begun > lost);
+        match self.gone.get(name).filter(|seen| seen.row.boot == *boot) {
+            // A node that works writes a row that somebody deleted again before this.
+            Some(seen) => (*draining || seen.row.draining || seen.until - seen.since >= self.still_for).then_some(Presence::Dead),
+            None if *draining => scanned_since.then_some(Presence::Dead),
+            None => (!scanned_since).then_some(Presence::Unlinked),
+        }
+    }
+
+    fn took_its_row_away(&self, node: &About) -> bool {
+        self.gone.get(&node.name).is_some_and(|seen| seen.row.boot == node.boot)
     }
 }
 
@@ -197,6 +227,10 @@ mod tests {
         fn shows(&self, ms: u64) -> Vec<(String, Presence)> {
             let view = self.seen.view(&about("me", 9), &self.links, self.at(ms));
             view.nodes.into_iter().filter(|node| node.name != "me").map(|node| (node.worker, node.presence)).collect()
+        }
+
+        fn has_left_b(&self, ms: u64) -> bool {
+            self.seen.view(&about("me", 9), &self.links, self.at(ms)).worker("b#1").expect("b is shown").has_left()
         }
 
         fn shows_b(&self, ms: u64) -> Presence {
@@ -270,14 +304,81 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_node_that_took_its_row_away_is_gone_with_its_link() {
+    async fn a_node_that_drained_and_took_its_row_away_has_left_at_once() {
+        for its_row_said_so in [true, false] {
+            let mut watch = Watch::new();
+            watch.scan(0, &[NodeRow { draining: its_row_said_so, ..row("b", 1, 5) }]);
+            watch.link("b", 1, None);
+            watch.links.get_mut("b#1").expect("linked").about.draining = !its_row_said_so;
+            watch.scan(200, &[]);
+            assert_eq!(watch.shows_b(210), Presence::Linked);
+            watch.links.get_mut("b#1").expect("linked").lost = Some(watch.at(300));
+            assert_eq!(watch.shows_b(300), Presence::Dead);
+            assert!(watch.has_left_b(60_299));
+            assert_eq!(watch.shows(60_300), []);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_row_that_is_gone_for_long_is_a_node_that_left_and_one_that_was_deleted_comes_back() {
         let mut watch = Watch::new();
         watch.scan(0, &[row("b", 1, 5)]);
         watch.link("b", 1, Some(100));
         watch.scan(200, &[]);
-        assert_eq!(watch.shows(210), []);
+        watch.scan(2_204, &[]);
+        assert_eq!(watch.shows(2_210), [], "it may be written again");
+        watch.scan(2_205, &[]);
+        assert!(watch.has_left_b(2_210));
+        watch.scan(2_300, &[row("b", 1, 6)]);
+        assert_eq!(watch.shows_b(2_310), Presence::Suspect);
+        watch.scan(2_400, &[]);
+        assert_eq!(watch.shows(2_410), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_left_and_starts_again_is_there_as_its_later_boot() {
+        let mut watch = Watch::new();
+        watch.scan(0, &[NodeRow { draining: true, ..row("b", 1, 5) }]);
+        watch.link("b", 1, Some(100));
+        watch.scan(200, &[]);
+        watch.link("b", 2, None);
+        let both = |later| [("b#1".to_owned(), Presence::Dead), ("b#2".to_owned(), later)];
+        assert_eq!(watch.shows(210), [("b#2".to_owned(), Presence::Linked)], "before its row was seen");
+        watch.scan(300, &[row("b", 2, 1)]);
+        assert_eq!(watch.shows(310), both(Presence::Linked));
+        watch.scan(400, &[]);
+        watch.link("b", 2, Some(450));
+        assert_eq!(watch.shows(500), [("b#1".to_owned(), Presence::Dead)], "its row may be written again");
+        watch.scan(2_500, &[]);
+        assert_eq!(watch.shows(2_510), both(Presence::Dead));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_left_does_not_make_dead_what_starts_again_with_a_clock_gone_back() {
+        let mut watch = Watch::new();
+        watch.scan(0, &[NodeRow { draining: true, ..row("b", 2, 5) }]);
+        watch.link("b", 2, Some(100));
+        watch.links.get_mut("b#2").expect("lost").about.draining = true;
+        watch.scan(200, &[]);
+        assert_eq!(watch.shows(210), [("b#2".to_owned(), Presence::Dead)]);
         watch.link("b", 1, None);
-        assert_eq!(watch.shows_b(210), Presence::Linked);
+        assert_eq!(watch.shows(220), [("b#1".to_owned(), Presence::Linked)]);
+        watch.links.remove("b#1");
+        watch.scan(300, &[row("b", 1, 1)]);
+        watch.scan(400, &[row("b", 1, 2)]);
+        assert_eq!(watch.shows(410), [("b#1".to_owned(), Presence::Unlinked)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_draining_node_that_works_on_is_not_dead() {
+        let mut watch = Watch::new();
+        watch.link("b", 1, Some(100));
+        watch.links.get_mut("b#1").expect("lost").about.draining = true;
+        assert_eq!(watch.shows(110), [], "without a table nobody is declared dead");
+        for beat in 0..10 {
+            watch.scan(beat * 1_000, &[NodeRow { draining: true, ..row("b", 1, beat) }]);
+        }
+        assert_eq!(watch.shows_b(9_000), Presence::Unlinked);
     }
 
     #[tokio::test(start_paused = true)]

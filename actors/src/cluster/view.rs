@@ -44,7 +44,8 @@ pub enum Presence {
     Unlinked,
     /// Not linked, and its row has not moved lately, though not long enough to call it dead.
     Suspect,
-    /// Not linked, and its row stood still for too long, or a later boot of its name has begun: its leases are free.
+    /// Not linked, and its row stood still for too long or was taken away, or a later boot of its name has begun: its leases
+    /// are free.
     Dead,
 }
 
@@ -70,6 +71,23 @@ impl ClusterView {
     pub fn worker(&self, worker: &str) -> Option<&ClusterNode> {
         self.nodes.iter().find(|node| node.worker == worker)
     }
+}
+
+impl ClusterNode {
+    /// Whether it ended on purpose: it drained before. It is shown for a minute so that what it could not give away is free.
+    #[must_use]
+    pub fn has_left(&self) -> bool {
+        self.draining && self.presence == Presence::Dead
+    }
+
+    /// The name used in the API for whether it is there.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        if self.has_left() { Self::LEFT } else { self.presence.label() }
+    }
+
+    /// The label of a node that ended on purpose.
+    pub const LEFT: &'static str = "left";
 }
 
 fn boot_of(worker: &str) -> Option<(&str, u64)> {

@@ -86,9 +86,11 @@ impl Api {
         nodes
     }
 
-    /// Asks all nodes for a page, side by side. One that cannot be asked, or is too slow, is there with its last answer.
+    /// Asks all nodes for a page, side by side. One that cannot be asked, or is too slow, is there with its last answer; one that
+    /// left on purpose is missed by nobody.
     pub(super) async fn hear<T: DeserializeOwned>(&self, page: &'static str) -> Vec<Heard<T>> {
-        let nodes = self.nodes();
+        let mut nodes = self.nodes();
+        nodes.retain(|node| !node.has_left());
         self.last_pages().retain(|(worker, _), _| nodes.iter().any(|node| node.worker == *worker));
         join_all(nodes.into_iter().map(|node| self.ask(node, page))).await
     }

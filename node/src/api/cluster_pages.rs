@@ -199,7 +199,7 @@ impl NodePage {
             dashboard: node.dashboard.clone(),
             roles: node.roles.clone(),
             draining: node.draining,
-            presence: node.presence.label().to_owned(),
+            presence: node.label().to_owned(),
             round_trip_ms: node.round_trip.filter(|_| node.presence == Presence::Linked).map(|trip| trip.as_secs_f64() * 1_000.0),
             misses: node.misses,
             leases: node.roles.iter().map(|role| (role.clone(), held(role))).collect(),

@@ -220,6 +220,20 @@ async fn a_silent_node_stays_in_the_status_with_what_it_said_last() {
 }
 
 #[tokio::test]
+async fn a_node_that_left_on_purpose_is_shown_and_missed_by_nobody() {
+    let scene = scene(ClusterNode { draining: true, ..node("node-3#1", Presence::Dead) }).await;
+    scene.served.board.put_up(vec![lease("a", Some("node-2#1"), LeaseState::Held, &[])], true);
+    scene.lanes.started(&ShardId::new("a"), 1);
+    let page = scene.served.get("/api/v1/status?scope=cluster").await.json();
+    assert_eq!((&page["problems"], &page["healthy"], &page["counts_are_whole"]), (&json!([]), &true.into(), &true.into()));
+    assert_eq!(scene.served.get("/api/v1/nodes").await.json()["nodes"][2]["presence"], "left");
+    let metrics = scene.served.get("/metrics").await;
+    assert!(metrics.text().lines().any(|line| line == "speedtrap_cluster_nodes{presence=\"left\"} 1"), "{}", metrics.text());
+    let drain = scene.served.ask("POST", "/api/v1/nodes/node-3/drain", &[("content-type", "application/json")], "{}").await;
+    assert_eq!(drain.status, 404);
+}
+
+#[tokio::test]
 async fn any_node_drains_from_any_node_once() {
     let scene = scene(node("node-3#1", Presence::Suspect)).await;
     let json = [("content-type", "application/json")];

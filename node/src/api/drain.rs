@@ -32,7 +32,7 @@ pub(super) async fn drain(
     must_be_json(&headers)?;
     let nodes = api.nodes();
     // A name may stand there twice: for an earlier boot, too.
-    let of_name = || nodes.iter().filter(|node| node.name == name);
+    let of_name = || nodes.iter().filter(|node| node.name == name && !node.has_left());
     let Some(node) = of_name().find(|node| node.presence != Presence::Dead).or_else(|| of_name().next()) else {
         return Err(Problem::new(StatusCode::NOT_FOUND, "unknown_node", format!("there is no node `{name}`")));
     };

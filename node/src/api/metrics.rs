@@ -10,7 +10,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
-use speedtrap_actors::cluster::Presence;
+use speedtrap_actors::cluster::{ClusterNode, Presence};
 use speedtrap_actors::domain::Outcome;
 use speedtrap_actors::observe::LeaseState;
 
@@ -173,12 +173,12 @@ fn add_cluster(registry: &mut Registry, api: &Api) {
     registry.register("cluster_nodes", "Nodes as this one sees them, itself included", nodes.clone());
     registry.register("leases", "Leases that this node holds, and those that nobody holds", leases.clone());
     let presences = [Presence::Here, Presence::Linked, Presence::Unlinked, Presence::Suspect, Presence::Dead];
-    for presence in presences {
-        nodes.get_or_create(&PresenceLabel { presence: presence.label() }).set(0);
+    for presence in presences.map(Presence::label).into_iter().chain([ClusterNode::LEFT]) {
+        nodes.get_or_create(&PresenceLabel { presence }).set(0);
     }
     let known = api.nodes();
     for node in &known {
-        nodes.get_or_create(&PresenceLabel { presence: node.presence.label() }).inc();
+        nodes.get_or_create(&PresenceLabel { presence: node.label() }).inc();
     }
     if let Some(slowest) = known.iter().filter_map(|node| node.round_trip).max() {
         let trip = Seconds::default();

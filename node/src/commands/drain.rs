@@ -132,7 +132,7 @@ fn look(witness: &str, worker: &str) -> Result<Left, Stop> {
     let own = shards.iter().filter(|shard| shard.worker.as_deref() == Some(worker) && shard.state != "ended");
     // A witness that has just started has not looked at the leases yet.
     let has_looked = nodes.nodes.iter().any(|node| node.presence == "here" && node.n_leases().is_some());
-    let is_there = nodes.nodes.iter().any(|node| node.worker == worker && node.presence != "dead");
+    let is_there = nodes.nodes.iter().any(|node| node.worker == worker && !matches!(node.presence.as_str(), "dead" | "left"));
     Ok(Left { leases: has_looked.then(|| own.count() as u64), is_there })
 }
 

@@ -18,11 +18,11 @@ pub(crate) fn nodes(args: &NodeArgs) -> Result<Exit, Stop> {
     Ok(if all_there(&page.nodes) { Exit::Ok } else { Exit::Unhealthy })
 }
 
-/// A boot that a later one of its name has replaced is missed by nobody.
+/// A node that left on purpose is missed by nobody, nor is a boot that a later one of its name has replaced.
 fn all_there(nodes: &[NodePage]) -> bool {
     let there = |node: &NodePage| matches!(node.presence.as_str(), "here" | "linked");
     let replaced = |node: &NodePage| nodes.iter().any(|other| other.name == node.name && there(other));
-    nodes.iter().all(|node| there(node) || replaced(node))
+    nodes.iter().all(|node| there(node) || node.presence == "left" || replaced(node))
 }
 
 /// Says on standard error whose part is old or missing in what follows.
@@ -44,7 +44,7 @@ fn render(page: &NodesPage) -> String {
     header.extend(["ROUND TRIP", "MISSES", "API"]);
     let mut rows = table(&header);
     for node in &page.nodes {
-        let draining = if node.draining { ", draining" } else { "" };
+        let draining = if node.draining && node.presence != "left" { ", draining" } else { "" };
         let mut cells = vec![node.name.clone(), format!("{}{draining}", node.presence), number(node.n_leases())];
         let of_role = |role: &&String| node.leases.get(*role).map_or_else(|| "-".to_owned(), |leases| number(*leases));
         cells.extend(roles.iter().map(of_role));
@@ -79,9 +79,11 @@ mod tests {
         let nodes = vec![node("node-1", "here", Some(2)), node("node-2", "linked", None)];
         let page = NodesPage { schema: 1, served_by: "node-1".into(), at: String::new(), nodes };
         let shown = render(&page);
+        assert!(!render(&NodesPage { nodes: vec![node("node-2", "left", None)], ..page }).contains("draining"));
         assert!(shown.contains("ENRICH") && shown.contains("linked, draining"), "{shown}");
         assert_eq!(shown.lines().nth(2).map(|line| line.matches("unknown").count()), Some(3), "{shown}");
-        for (presence, there) in [("here", true), ("linked", true), ("unlinked", false), ("suspect", false), ("dead", false)] {
+        let there = ["here", "linked", "left"].map(|presence| (presence, true));
+        for (presence, there) in there.into_iter().chain(["unlinked", "suspect", "dead"].map(|presence| (presence, false))) {
             assert_eq!(all_there(&[node("a", "here", None), node("b", presence, None)]), there, "{presence}");
         }
         assert!(all_there(&[node("a", "here", None), node("b", "dead", None), node("b", "linked", None)]));
