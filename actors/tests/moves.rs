@@ -179,15 +179,18 @@ async fn no_text_begins_without_a_pulse() {
         rig.source.push(write_published(&sample_event("4-2288B", &format!("e-{n}"), 80), &sample_driver("Ada")));
     }
     rig.sender.outage.delay(Duration::from_millis(1_500));
+    (rig.settings.stall_after, rig.settings.longest_call) = (Duration::from_secs(2), Duration::from_secs(1));
     let _lane = rig.lane(N1).await;
-    sleep(Duration::from_secs(8)).await;
+    sleep(Duration::from_secs(5)).await;
     let sent = rig.sender.texts().len();
     assert!((4..=8).contains(&sent), "{sent} texts began within two seconds");
     assert_eq!(rig.ledger.n_sent(), sent, "what had begun went on");
+    sleep(Duration::from_millis(4_500)).await;
+    assert_eq!(rig.stats.snapshot()[0].state, LaneState::Running);
+    assert_eq!(rig.restarts(), 0, "waiting is no standstill");
     sleep(Duration::from_secs(120)).await;
     assert_eq!(rig.sender.texts().len(), sent);
     assert!(rig.ledger.claim_of("e-31").is_none());
-    assert_eq!(rig.restarts(), 0, "waiting is no standstill");
 }
 
 #[tokio::test(start_paused = true)]

@@ -370,6 +370,7 @@ impl AssignerState {
             spot: spot.clone(),
             worker: args.worker.clone(),
             lease,
+            taken_at: Instant::now(),
             start: application.start.clone(),
             leases: Arc::clone(&application.leases),
             timing: application.timing,

@@ -28,8 +28,12 @@ impl Pulse {
     /// A pulse that stops counting so long after its last beat. It begins with a beat.
     #[must_use]
     pub fn lasting(patience: Duration) -> Self {
-        let now = Instant::now();
-        Self(Some(Arc::new(Shared { patience, beats: Mutex::new(Beats { last: now, run: now }) })))
+        Self::since(Instant::now(), patience)
+    }
+
+    /// The same, with the first beat at this time.
+    pub(super) fn since(first: Instant, patience: Duration) -> Self {
+        Self(Some(Arc::new(Shared { patience, beats: Mutex::new(Beats { last: first, run: first }) })))
     }
 
     /// A pulse that never stops: for a node that nobody watches.

@@ -17,13 +17,14 @@ const LOOK: Duration = Duration::from_millis(100);
 pub struct Tenure {
     node: Pulse,
     lease: Pulse,
+    expires_after: Duration,
 }
 
 impl Tenure {
-    /// The tenure of a lease just taken, which expires so long after its last write.
+    /// The tenure of a lease that expires so long after its last write: so far that which took it, which began then.
     #[must_use]
-    pub fn new(node: Pulse, expires_after: Duration) -> Self {
-        Self { node, lease: Pulse::lasting(expires_after) }
+    pub fn new(node: Pulse, expires_after: Duration, taken_at: Instant) -> Self {
+        Self { node, lease: Pulse::since(taken_at, expires_after), expires_after }
     }
 
     /// Notes a write of the lease that succeeded, and when it began.
@@ -37,10 +38,11 @@ impl Tenure {
         !self.is_expired() && !self.wants_proof() && self.node.is_fresh()
     }
 
-    /// Whether the lease is nobody's by one's own clock.
+    /// Whether the lease is nobody's by one's own clock, or should be: a node that cannot show that it lives for as long as a lease
+    /// lasts must not keep the shard from others by renewing it.
     #[must_use]
     pub fn is_expired(&self) -> bool {
-        !self.lease.is_fresh()
+        !self.lease.is_fresh() || self.node.last_beat().elapsed() >= self.expires_after
     }
 
     /// Whether the node may act again after a break, but the lease was not written since.
@@ -64,7 +66,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn after_a_broken_pulse_only_a_later_write_of_the_lease_lets_the_lane_begin() {
         let pulse = Pulse::lasting(Duration::from_secs(2));
-        let tenure = Tenure::new(pulse.clone(), Duration::from_secs(10));
+        let tenure = Tenure::new(pulse.clone(), Duration::from_secs(10), Instant::now());
         assert!(tenure.holds());
         tokio::time::advance(Duration::from_secs(3)).await;
         assert!(!tenure.holds() && !tenure.wants_proof(), "nothing can be proven before the pulse beats");
@@ -78,7 +80,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_unwatched_node_holds_its_lease_until_it_expires() {
-        let tenure = Tenure::new(Pulse::unwatched(), Duration::from_secs(10));
+        let tenure = Tenure::new(Pulse::unwatched(), Duration::from_secs(10), Instant::now());
         tokio::time::advance(Duration::from_millis(9_999)).await;
         assert!(tenure.holds());
         tokio::time::advance(Duration::from_millis(1)).await;

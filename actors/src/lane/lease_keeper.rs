@@ -3,9 +3,9 @@
 //! Child of `LaneSupervisor`, outliving the generations of its lane. Receives `Checkpoint` from `ShardReader`. All writes of the
 //! lease go through here one after the other, since each one depends on the counter that the last one left. A checkpoint renews
 //! too, so a lane that moves on needs no renewals. The children of a closed shard get their rows before it is marked as done.
-//! Another node's write is reported to the supervisor as a lost lease; so is a lease that could not be renewed until it expired.
+//! Another node's write is reported to the supervisor as a lost lease; so is a lease that expired, and one whose node could not
+//! show for as long that it lives. A panic in a call to the table or the stream ends this actor, since its answer never comes.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,6 +61,7 @@ pub(super) struct LeaseKeeperArgs {
     pub(super) meter: Arc<Meter>,
     pub(super) table: Arc<dyn LeaseTable>,
     pub(super) lease: Lease,
+    pub(super) taken_at: Instant,
     pub(super) timing: LeaseTiming,
     pub(super) source: Arc<dyn ShardSource>,
     pub(super) tenure: Tenure,
@@ -75,6 +76,9 @@ pub(super) struct LeaseKeeperState {
     /// When the last write that succeeded began.
     written_at: Instant,
     wanted: Option<(Checkpoint, Outlet<Checkpoint>)>,
+    /// The furthest checkpoint whose write began. It may have taken effect although its answer was lost, and what it says is done
+    /// either way, so nothing before it is written any more.
+    begun: Option<Checkpoint>,
     writing: Option<Writing>,
     /// Told when the shard is marked as done.
     ending: Option<Outlet<Checkpoint>>,
@@ -103,13 +107,14 @@ impl Actor for LeaseKeeper {
         myself: ActorRef<LeaseKeeperMsg>,
         args: LeaseKeeperArgs,
     ) -> Result<LeaseKeeperState, ActorProcessingErr> {
-        let myself = Mailbox::new(myself, Arc::clone(&args.meter));
+        let (myself, taken_at) = (Mailbox::new(myself, Arc::clone(&args.meter)), args.taken_at);
         myself.cast(LeaseKeeperMsg::LookDue)?;
         Ok(LeaseKeeperState {
             myself,
             args,
-            written_at: Instant::now(),
+            written_at: taken_at,
             wanted: None,
+            begun: None,
             writing: None,
             ending: None,
             end_tries: 0,
@@ -131,10 +136,6 @@ impl Actor for LeaseKeeper {
                 state.ending = Some(done);
                 state.prepare_end();
             }
-            // A generation that started over from before the last checkpoint must not take it back.
-            LeaseKeeperMsg::Checkpoint(checkpoint, done) if is_behind(&checkpoint, &state.args.lease.checkpoint) => {
-                let _gone = done.send(checkpoint);
-            }
             LeaseKeeperMsg::Checkpoint(checkpoint, done) => {
                 state.wanted = Some((checkpoint, done));
                 state.start_wanted();
@@ -148,17 +149,29 @@ impl Actor for LeaseKeeper {
             LeaseKeeperMsg::Release(to, reply) => state.releasing = Some((to, reply)),
         }
         state.release_if_idle().await;
+        while let Some(ended) = state.running.try_join_next() {
+            ended?;
+        }
         Ok(())
     }
 }
 
 impl LeaseKeeperState {
     fn start_wanted(&mut self) {
-        if self.writing.is_none()
-            && let Some((checkpoint, done)) = self.wanted.take()
-        {
-            self.start(Some((checkpoint, done)));
+        if self.writing.is_some() {
+            return;
         }
+        let Some((checkpoint, done)) = self.wanted.take() else { return };
+        // A generation that started over from before a checkpoint must not take it back.
+        if covers(&self.args.lease.checkpoint, &checkpoint) {
+            // A reader of a dead generation needs no answer.
+            let _gone = done.send(checkpoint);
+            return;
+        }
+        if !self.begun.as_ref().is_some_and(|begun| covers(begun, &checkpoint)) {
+            self.begun = Some(checkpoint.clone());
+        }
+        self.start(Some((checkpoint, done)));
     }
 
     /// Renews the lease when it is time, or when the node could not show for a while that it lives.
@@ -178,11 +191,11 @@ impl LeaseKeeperState {
 
     fn start(&mut self, checkpoint: Option<(Checkpoint, Outlet<Checkpoint>)>) {
         let (table, lease, myself) = (Arc::clone(&self.args.table), self.args.lease.clone(), self.myself.clone());
-        let target = checkpoint.as_ref().map(|(target, _)| target.clone());
+        let target = checkpoint.as_ref().and(self.begun.clone());
         let kind = if target.is_some() { LeaseWrite::Checkpoint } else { LeaseWrite::Renewal };
         self.args.stats.lease_written(&lease.shard, kind);
         self.writing = Some(Writing { begun: Instant::now(), checkpoint });
-        self.spawn(async move {
+        self.running.spawn(async move {
             let result = match target {
                 None => table.renew(&lease).await,
                 Some(target) => table.checkpoint(&lease, &target).await,
@@ -192,15 +205,10 @@ impl LeaseKeeperState {
         });
     }
 
-    fn spawn(&mut self, work: impl Future<Output = ()> + Send + 'static) {
-        while self.running.try_join_next().is_some() {}
-        self.running.spawn(work);
-    }
-
     fn prepare_end(&mut self) {
         let (source, table, myself) = (Arc::clone(&self.args.source), Arc::clone(&self.args.table), self.myself.clone());
         let (lease, stats) = (self.args.lease.clone(), self.args.stats.clone());
-        self.spawn(async move {
+        self.running.spawn(async move {
             let prepared = prepare_end(&*source, &*table, &lease, &stats).await;
             // When the actor is gone there is nobody left to tell.
             let _gone = myself.cast(LeaseKeeperMsg::EndPrepared(prepared));
@@ -228,7 +236,7 @@ impl LeaseKeeperState {
     fn look_for_shard(&mut self, ended: Outlet<Checkpoint>, listed: Outlet<()>) {
         self.gone = Some((ended, listed));
         let (source, shard, myself) = (Arc::clone(&self.args.source), self.args.lease.shard.clone(), self.myself.clone());
-        self.spawn(async move {
+        self.running.spawn(async move {
             let listed = is_listed(&*source, &shard).await;
             // When the actor is gone there is nobody left to tell.
             let _gone = myself.cast(LeaseKeeperMsg::Looked(listed));
@@ -307,6 +315,26 @@ impl LeaseKeeperState {
     }
 }
 
-fn is_behind(checkpoint: &Checkpoint, written: &Checkpoint) -> bool {
-    matches!((checkpoint, written), (Checkpoint::At(new), Checkpoint::At(old)) if new < old)
+/// Whether all that the second says is done, is done by the first, too.
+fn covers(checkpoint: &Checkpoint, other: &Checkpoint) -> bool {
+    match (checkpoint, other) {
+        (Checkpoint::ShardEnd, _) => true,
+        (Checkpoint::At(done), Checkpoint::At(other)) => done >= other,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Position, SequenceNumber};
+
+    #[test]
+    fn the_end_of_a_shard_covers_everything_and_a_place_what_lies_before_it() {
+        let at = |n: &str| Checkpoint::At(Position { sequence: SequenceNumber::parse(n).expect("a number"), sub: 0 });
+        assert!(covers(&Checkpoint::ShardEnd, &at("9")) && covers(&Checkpoint::ShardEnd, &Checkpoint::ShardEnd));
+        assert!(covers(&at("9"), &at("5")) && covers(&at("9"), &at("9")));
+        assert!(!covers(&at("5"), &at("9")) && !covers(&at("9"), &Checkpoint::ShardEnd));
+        assert!(!covers(&Checkpoint::Latest, &at("5")) && !covers(&Checkpoint::Latest, &Checkpoint::TrimHorizon));
+    }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
+use tokio::time::Instant;
 
 use super::generation::{Birth, Generation};
 use super::isolation::Isolation;
@@ -85,6 +86,8 @@ pub struct LaneArgs {
     pub worker: String,
     /// The lease, taken; its checkpoint follows what is written.
     pub lease: Lease,
+    /// When the write that took it began.
+    pub taken_at: Instant,
     /// Where to start if the lease says `AT_TIMESTAMP`.
     pub start: StartAt,
     /// The lease table.
@@ -143,11 +146,12 @@ impl Actor for LaneSupervisor {
         let cell = myself.get_cell();
         let myself = Mailbox::new(myself, Arc::clone(&args.meter));
         let lost = myself.outlet(|()| LaneSupervisorMsg::LeaseLost);
-        let tenure = Tenure::new(args.pulse.clone(), args.timing.expires_after);
+        let tenure = Tenure::new(args.pulse.clone(), args.timing.expires_after, args.taken_at);
         let keeper_args = |meter| LeaseKeeperArgs {
             meter,
             table: Arc::clone(&args.leases),
             lease: args.lease.clone(),
+            taken_at: args.taken_at,
             timing: args.timing,
             source: Arc::clone(&args.source),
             tenure: tenure.clone(),

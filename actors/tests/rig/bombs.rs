@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use speedtrap_actors::domain::{Driver, PlateKey, SpeedEvent};
+use speedtrap_actors::domain::{Driver, PlateKey, ShardId, SpeedEvent};
 use speedtrap_actors::ports::{
-    DeadLetter, DeadLetters, DriverDirectory, OutRecord, Refused, RemoteFailure, ViolationStore, ViolationStream,
+    DeadLetter, DeadLetters, DriverDirectory, OutRecord, Page, Refused, RemoteFailure, Shard, ShardIterator, ShardSource,
+    SourceError, StartAt, ViolationStore, ViolationStream,
 };
 
 #[derive(Clone, Default)]
@@ -79,6 +80,10 @@ impl Bombs {
         Arc::new(Mined { port, bombs: self.clone() })
     }
 
+    pub(crate) fn source(&self, port: impl ShardSource + 'static) -> Arc<dyn ShardSource> {
+        Arc::new(Mined { port, bombs: self.clone() })
+    }
+
     pub(crate) fn letters(&self, port: impl DeadLetters + 'static) -> Arc<dyn DeadLetters> {
         Arc::new(Mined { port, bombs: self.clone() })
     }
@@ -112,6 +117,26 @@ impl<P: ViolationStream> ViolationStream for Mined<P> {
     async fn publish(&self, records: &[OutRecord]) -> Result<Vec<Refused>, RemoteFailure> {
         self.bombs.tread("stream");
         self.port.publish(records).await
+    }
+}
+
+#[async_trait]
+impl<P: ShardSource> ShardSource for Mined<P> {
+    fn stream(&self) -> &str {
+        self.port.stream()
+    }
+
+    async fn shards(&self) -> Result<Vec<Shard>, SourceError> {
+        self.bombs.tread("shards");
+        self.port.shards().await
+    }
+
+    async fn iterator(&self, shard: &ShardId, from: &StartAt) -> Result<ShardIterator, SourceError> {
+        self.port.iterator(shard, from).await
+    }
+
+    async fn read(&self, iterator: &ShardIterator, limit: usize) -> Result<Page, SourceError> {
+        self.port.read(iterator, limit).await
     }
 }
 

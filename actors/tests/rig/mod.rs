@@ -19,13 +19,14 @@ use speedtrap_actors::lane::{
     TextRate,
 };
 use speedtrap_actors::observe::{ActorTable, LaneStats, LeaseBoard, Mailbox, Spot};
-use speedtrap_actors::ports::{Checkpoint, LeaseTable, NewLease, ShardSource, StartAt};
+use speedtrap_actors::ports::{Checkpoint, Lease, LeaseTable, NewLease, ShardSource, StartAt};
 use speedtrap_actors::testing::{
     MemoryAlertLedger, MemoryArchive, MemoryDeadLetters, MemoryDriverDirectory, MemoryLeaseTable, MemoryViolationStore,
     MemoryViolationStream, RecordingAlertSender, ScriptedShard,
 };
 use speedtrap_actors::wire::SmsTemplate;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 pub(crate) struct Rig {
     pub(crate) shard: ShardId,
@@ -162,10 +163,16 @@ impl Rig {
         if self.leases.lease(&self.shard).is_none() {
             self.make_lease(Checkpoint::TrimHorizon).await;
         }
+        let taken_at = Instant::now();
         let mut lease = self.leases.lease(&self.shard).expect("it was made");
         if lease.owner.as_deref() != Some(worker) {
             lease = self.leases.take(&lease, worker).await.expect("nobody else takes it");
         }
+        self.run_lane(worker, lease, taken_at).await
+    }
+
+    /// Runs one lane with a lease that was taken then.
+    pub(crate) async fn run_lane(&self, worker: &str, lease: Lease, taken_at: Instant) -> Mailbox<LaneSupervisorMsg> {
         let spot = Spot::root("LaneSupervisor", "lane");
         let args = |meter| LaneArgs {
             meter,
@@ -173,10 +180,11 @@ impl Rig {
             spot: spot.clone(),
             worker: worker.to_owned(),
             lease,
+            taken_at,
             start: StartAt::TrimHorizon,
             leases: Arc::new(self.leases.clone()),
             timing: TIMING,
-            source: Arc::new(self.source.clone()),
+            source: self.bombs.source(self.source.clone()),
             stages: self.stages(),
             letters: self.bombs.letters(self.letters.clone()),
             settings: self.settings,
