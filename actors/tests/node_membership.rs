@@ -58,7 +58,7 @@ async fn a_dead_membership_starts_again_while_the_heartbeat_goes_on() {
         timings: ClusterTimings { beat_every: Duration::from_millis(50), ..ClusterTimings::default() },
     };
     let root = start_member(&actors, Vec::new(), settings).await.expect("it starts");
-    assert_eq!(gateways(), 1);
+    eventually("the gateway runs", || gateways() == 1).await;
 
     let all = ractor::registry::get_all_pids();
     let membership = all.into_iter().find(|cell| actors.path_of(cell).as_deref() == Some("node-1/membership"));
