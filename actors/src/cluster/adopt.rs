@@ -61,6 +61,12 @@ pub async fn adopt(leases: &dyn LeaseTable, source: &dyn ShardSource, adoption: 
     if let Some(lease) = moved(&before, &now) {
         return Err(still_running(lease));
     }
+    for lease in before.iter().filter(|lease| is_left(lease)) {
+        let owner = now.iter().find(|row| row.shard == lease.shard).and_then(|row| row.owner.as_deref());
+        if owner.is_some() && !now.iter().any(|row| row.shard == lease.shard && is_foreign(row)) {
+            tracing::warn!(shard = %lease.shard, owner, "another node took this lease while it was watched; it is not rewound");
+        }
+    }
     let left: Vec<&Lease> = now.iter().filter(|lease| is_left(lease)).collect();
     // All are found before the first is written, so that a stream that does not answer leaves everything as it was.
     let found: Vec<_> = stream::iter(left)
@@ -124,8 +130,12 @@ async fn earlier(
 }
 
 /// False when another node that adopts the same table was faster.
+///
+/// A lease to be rewound is taken under a name that counts as foreign until its checkpoint is back: whoever dies in between left
+/// a lease that the next adoption rewinds.
 async fn take(leases: &dyn LeaseTable, lease: &Lease, earlier: Option<Checkpoint>, worker: &str) -> Result<bool, AdoptError> {
-    let taken = match leases.take(lease, worker).await {
+    let taker = if earlier.is_some() { format!("{worker}-adopting") } else { worker.to_owned() };
+    let taken = match leases.take(lease, &taker).await {
         Ok(taken) => taken,
         Err(LeaseError::Lost(shard)) => {
             return match leases.get(&shard).await? {
@@ -138,7 +148,8 @@ async fn take(leases: &dyn LeaseTable, lease: &Lease, earlier: Option<Checkpoint
     let (shard, from, checkpoint) = (&taken.shard, lease.owner.as_deref().unwrap_or_default(), &taken.checkpoint);
     tracing::info!(%shard, from, %checkpoint, "lease adopted");
     if let Some(earlier) = earlier {
-        leases.checkpoint(&taken, &earlier).await?;
+        let rewound = leases.checkpoint(&taken, &earlier).await?;
+        leases.assign(&rewound, worker).await?;
         tracing::info!(%shard, from = %checkpoint, to = %earlier, "checkpoint rewound");
     }
     Ok(true)
@@ -274,6 +285,23 @@ mod tests {
             adopt(&table, &source, &by(rewind_to)).await.expect("it is adopted");
             let found = table.lease(&ShardId::new("a")).expect("a row").checkpoint;
             assert_eq!(found, expected, "left at {left_at}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rewind_that_was_cut_short_at_any_moment_is_made_good_by_the_next() {
+        for moment in (500..16_000).step_by(500) {
+            let (source, records) = shard_of(&[90, 60, 30, 10]);
+            let table = MemoryLeaseTable::default();
+            table.overwrite(row("a", Some(SPARK), Checkpoint::At(records[3].clone())));
+            let adoption = by(Some(SystemTime::now() - Duration::from_secs(45)));
+            table.outage.delay(Duration::from_secs(1));
+            let _cut_short = tokio::time::timeout(Duration::from_millis(moment), adopt(&table, &source, &adoption)).await;
+            table.outage.delay(Duration::ZERO);
+            adopt(&table, &source, &adoption).await.expect("it is adopted");
+            let found = table.lease(&ShardId::new("a")).expect("a row");
+            let expected = (Some("node-1#5"), Checkpoint::At(records[1].clone()));
+            assert_eq!((found.owner.as_deref(), found.checkpoint), expected, "cut short after {moment} ms");
         }
     }
 
