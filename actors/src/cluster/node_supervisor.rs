@@ -11,6 +11,7 @@ use std::time::Duration;
 use ractor::rpc::CallResult;
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::heartbeat::{Heartbeat, HeartbeatArgs, HeartbeatMsg};
 use super::membership::{Membership, MembershipArgs, MembershipMsg};
@@ -24,6 +25,8 @@ use crate::ports::NodeRow;
 
 /// Delays before a dead child starts again.
 const RESTART: Backoff = Backoff { first: Duration::from_millis(200), most: Duration::from_secs(30) };
+/// A child that ran for so long begins with the first delay again.
+const PROVEN_AFTER: Duration = Duration::from_secs(60);
 /// How long a node that ends waits for its row to be gone; one that stays shows a heartbeat that stands still.
 const LEAVE_LIMIT: Duration = Duration::from_secs(2);
 
@@ -88,9 +91,17 @@ pub(super) struct NodeState {
     heartbeat: Option<Mailbox<HeartbeatMsg>>,
     membership: Option<Mailbox<MembershipMsg>>,
     assigners: BTreeMap<Role, Mailbox<ShardAssignerMsg>>,
-    deaths: BTreeMap<NodeChild, u32>,
+    deaths: BTreeMap<NodeChild, Deaths>,
     draining: bool,
     running: JoinSet<()>,
+}
+
+/// Deaths of one child in a row.
+#[derive(Debug, Default)]
+struct Deaths {
+    n: u32,
+    /// When it was started last.
+    started: Option<Instant>,
 }
 
 impl ractor::Message for NodeSupervisorMsg {}
@@ -129,8 +140,10 @@ impl Actor for NodeSupervisor {
         match message {
             NodeSupervisorMsg::RestartDue(child) => {
                 // What drains gives its leases away, and takes no new ones.
-                if !(state.draining && matches!(child, NodeChild::Assigner(_))) {
-                    state.start(myself.get_cell(), child).await?;
+                if !(state.draining && matches!(child, NodeChild::Assigner(_)))
+                    && let Err(error) = state.start(myself.get_cell(), child).await
+                {
+                    state.died(child, &error.to_string());
                 }
             }
             NodeSupervisorMsg::Drain { patience, done } => state.drain(patience, done),
@@ -170,6 +183,7 @@ impl Actor for NodeSupervisor {
 
 impl NodeState {
     async fn start(&mut self, cell: ActorCell, child: NodeChild) -> Result<(), ActorProcessingErr> {
+        self.deaths.entry(child).or_default().started = Some(Instant::now());
         let (actors, spot, draining) = (self.args.table.clone(), self.spot(child), self.draining);
         match (child, self.args.membership.clone()) {
             (NodeChild::Heartbeat, Some(settings)) => {
@@ -214,15 +228,18 @@ impl NodeState {
 
     fn child_ended(&mut self, cell: &ActorCell, reason: &str) {
         let Some(child) = self.forget(cell.get_id()) else { return };
-        let path = self.spot(child).path;
         if self.draining && matches!(child, NodeChild::Assigner(_)) {
-            self.args.table.stopped(&path);
+            self.args.table.stopped(&self.spot(child).path);
             return;
         }
+        self.died(child, reason);
+    }
+
+    /// Starts it again after a delay, also if it could not even be started.
+    fn died(&mut self, child: NodeChild, reason: &str) {
+        let path = self.spot(child).path;
         self.args.table.failed(&path, reason);
-        let deaths = self.deaths.entry(child).or_default();
-        let delay = RESTART.delay(*deaths, rand::random());
-        *deaths += 1;
+        let delay = self.deaths.entry(child).or_default().delay(Instant::now(), rand::random());
         tracing::error!(actor = path, reason, delay_ms = delay.as_millis(), "died and will start again");
         self.myself.cast_after(delay, move || NodeSupervisorMsg::RestartDue(child));
     }
@@ -265,5 +282,89 @@ impl NodeState {
             let _gone = done.send(finished);
             let _gone = myself.cast(NodeSupervisorMsg::Drained);
         });
+    }
+}
+
+impl Deaths {
+    /// Counts one more, and says how long to wait then.
+    fn delay(&mut self, now: Instant, chance: f64) -> Duration {
+        if self.started.is_some_and(|started| now - started >= PROVEN_AFTER) {
+            self.n = 0;
+        }
+        let delay = RESTART.delay(self.n, chance);
+        self.n += 1;
+        delay
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::ClusterSocket;
+    use crate::cluster::{ClusterTimings, Desk, Links};
+    use crate::flow::Pulse;
+
+    #[test]
+    fn a_child_that_cannot_be_started_is_tried_again() {
+        let elsewhere = tokio::runtime::Runtime::new().expect("a runtime");
+        let socket = elsewhere.block_on(ClusterSocket::bind("127.0.0.1:0".parse().expect("an address"), None));
+        let (name, worker) = ("node-1".to_owned(), "node-1#7".to_owned());
+        let me = NodeRow { name, boot: 7, address: None, dashboard: None, roles: Vec::new(), heartbeat: 0, draining: false };
+        let settings = MembershipSettings {
+            me,
+            table: None,
+            socket: Arc::new(socket.expect("a port")),
+            join: Vec::new(),
+            cookie: "a secret of this test".into(),
+            links: Links::none_yet(),
+            desk: Desk { page: Arc::new(|_| None), load_committed: Arc::new(|_| ()), drain: Arc::new(|| ()) },
+            pulse: Pulse::unwatched(),
+            superseded: Arc::new(|| ()),
+            timings: ClusterTimings::default(),
+        };
+        let (table, spot) = (ActorTable::default(), Spot::root("NodeSupervisor", "node-1"));
+        let args = |meter, membership| NodeArgs {
+            meter,
+            table: table.clone(),
+            spot: spot.clone(),
+            worker: worker.clone(),
+            applications: Vec::new(),
+            cluster: Cluster::alone(),
+            membership,
+        };
+        // Nothing can listen in this one, so no membership can start.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        runtime.block_on(async {
+            let myself = table.spawn(&spot, None, NodeSupervisor, |meter| args(meter, None)).await.expect("it starts");
+            let mut state = NodeState {
+                args: args(Meter::new(), Some(settings)),
+                myself: myself.clone(),
+                heartbeat: None,
+                membership: None,
+                assigners: BTreeMap::new(),
+                deaths: BTreeMap::new(),
+                draining: false,
+                running: JoinSet::new(),
+            };
+            for n in 1..=2 {
+                let due = NodeSupervisorMsg::RestartDue(NodeChild::Membership);
+                NodeSupervisor.handle(myself.actor().clone(), due, &mut state).await.expect("the node goes on");
+                assert_eq!(state.deaths[&NodeChild::Membership].n, n);
+            }
+        });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn delays_grow_with_each_death_in_a_row_and_begin_anew_after_a_minute() {
+        let mut deaths = Deaths::default();
+        let mut die_after = |time: Duration| {
+            let now = Instant::now();
+            deaths.started = Some(now);
+            deaths.delay(now + time, 1.0)
+        };
+        let grown = [200, 400, 800].map(Duration::from_millis);
+        assert_eq!([59, 1, 59].map(|secs| die_after(Duration::from_secs(secs))), grown);
+        assert_eq!(die_after(Duration::from_secs(60)), grown[0]);
+        assert_eq!(die_after(Duration::ZERO), grown[1]);
     }
 }
