@@ -39,28 +39,6 @@ impl DynamoNodeTable {
         Self { client, table: table.to_owned(), caller: Caller::new(table.to_owned(), limits) }
     }
 
-    /// Makes the table if it is not there, and waits until it can be used. A table that is there is only read.
-    ///
-    /// # Errors
-    /// When it can neither be read nor made.
-    pub async fn ensure(&self) -> Result<(), RemoteFailure> {
-        let started = Instant::now();
-        loop {
-            let scan = || self.client.scan().table_name(&self.table).limit(1).send();
-            match self.caller.retried("dynamodb Scan", scan).await {
-                Ok(_) => return Ok(()),
-                // A table that is still being made is not found, either.
-                Err(failed) if failed.code == "ResourceNotFoundException" => self.create().await?,
-                Err(failed) => return Err(failed.failure),
-            }
-            if started.elapsed() > MOST_CREATION {
-                let detail = format!("table `{}` cannot be used after {MOST_CREATION:?}", self.table);
-                return Err(RemoteFailure { call: "dynamodb CreateTable", kind: FailureKind::TimedOut, detail });
-            }
-            tokio::time::sleep(CREATION_POLL).await;
-        }
-    }
-
     /// The secret that the nodes of this table share; the first one to ask makes it. Whoever may read the table knows it.
     ///
     /// # Errors
@@ -127,6 +105,25 @@ impl DynamoNodeTable {
 
 #[async_trait]
 impl NodeTable for DynamoNodeTable {
+    /// A table that is there is only read.
+    async fn ensure(&self) -> Result<(), RemoteFailure> {
+        let started = Instant::now();
+        loop {
+            let scan = || self.client.scan().table_name(&self.table).limit(1).send();
+            match self.caller.retried("dynamodb Scan", scan).await {
+                Ok(_) => return Ok(()),
+                // A table that is still being made is not found, either.
+                Err(failed) if failed.code == "ResourceNotFoundException" => self.create().await?,
+                Err(failed) => return Err(failed.failure),
+            }
+            if started.elapsed() > MOST_CREATION {
+                let detail = format!("table `{}` cannot be used after {MOST_CREATION:?}", self.table);
+                return Err(RemoteFailure { call: "dynamodb CreateTable", kind: FailureKind::TimedOut, detail });
+            }
+            tokio::time::sleep(CREATION_POLL).await;
+        }
+    }
+
     async fn list(&self) -> Result<Vec<NodeRow>, RemoteFailure> {
         let mut rows = Vec::new();
         let mut after: Option<HashMap<String, AttributeValue>> = None;

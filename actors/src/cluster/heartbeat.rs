@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::flow::Pulse;
 use crate::observe::{Mailbox, Meter};
-use crate::ports::{NodeRow, NodeTable, NodeTableError};
+use crate::ports::{FailureKind, NodeRow, NodeTable, NodeTableError};
 
 /// A pulse lasts two beats, so one that failed is repeated long before the next is due.
 const REPEAT_AFTER: Duration = Duration::from_millis(250);
@@ -126,12 +126,19 @@ impl HeartbeatState {
         let (table, row, registered) = (Arc::clone(&self.args.table), self.args.row.clone(), self.registered);
         let myself = self.myself.clone();
         self.running.spawn(async move {
-            let begun = Instant::now();
-            let result = match if registered { table.beat(&row).await } else { table.register(&row).await } {
+            let mut begun = Instant::now();
+            let mut result = match if registered { table.beat(&row).await } else { table.register(&row).await } {
                 // A row that somebody deleted is no later boot's.
                 Err(NodeTableError::Superseded(_)) if registered => table.register(&row).await,
                 result => result,
             };
+            // Somebody may have deleted the whole table.
+            if matches!(&result, Err(NodeTableError::Remote(error)) if error.kind == FailureKind::Refused)
+                && table.ensure().await.is_ok()
+            {
+                begun = Instant::now();
+                result = table.register(&row).await;
+            }
             // When the actor is gone there is nobody left to tell.
             let _gone = myself.cast(HeartbeatMsg::Written(begun, result));
         });
@@ -186,7 +193,6 @@ mod tests {
 
     use super::*;
     use crate::observe::{ActorTable, Spot};
-    use crate::ports::FailureKind;
     use crate::testing::{MemoryNodeTable, failure};
 
     struct Rig {
@@ -277,6 +283,16 @@ mod tests {
         rig.table.remove("node-1", 7).await.expect("removed");
         pass(secs(2)).await;
         assert!(rig.table.row("node-1").is_some() && rig.pulse.is_fresh());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_table_that_somebody_deleted_is_made_again() {
+        let rig = rig().await;
+        pass(secs(2)).await;
+        rig.table.delete_table();
+        pass(secs(2)).await;
+        assert!(rig.table.row("node-1").is_some() && rig.pulse.is_fresh());
+        assert_eq!(rig.superseded.load(Relaxed), 0);
     }
 
     #[tokio::test(start_paused = true)]

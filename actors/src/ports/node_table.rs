@@ -7,6 +7,12 @@ use super::RemoteFailure;
 /// The rows of the node table, one a node name.
 #[async_trait]
 pub trait NodeTable: Send + Sync {
+    /// Makes the table if it is not there, and waits until it can be used.
+    ///
+    /// # Errors
+    /// When it can neither be read nor made.
+    async fn ensure(&self) -> Result<(), RemoteFailure>;
+
     /// All nodes, over all pages, read consistently.
     ///
     /// # Errors
