@@ -140,6 +140,14 @@ pub async fn status(url: &str) -> Result<Status> {
     get_json(format!("{url}/api/v1/status")).await.map(Status)
 }
 
+/// Asks the node at an address how all nodes together are.
+///
+/// # Errors
+/// When it does not answer.
+pub async fn status_of_all(url: &str) -> Result<Status> {
+    get_json(format!("{url}/api/v1/status?scope=cluster")).await.map(Status)
+}
+
 impl Status {
     /// How many events of a role ended in one way.
     #[must_use]

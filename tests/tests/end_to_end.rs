@@ -110,7 +110,7 @@ async fn delivered_again_nothing_new_comes_of_it(demo: &Sandbox, expected: &Expe
     let node = demo.endpoints.dashboard_urls.first().context("a held demo has a node")?;
     let settled = |what: &'static str, done: fn(&Status, u64) -> bool, count: u64| {
         eventually(what, LIMIT, move || async move {
-            let status = node::status(node).await?;
+            let status = node::status_of_all(node).await?;
             ensure!(status.is_idle() && done(&status, count), "{}", status.json());
             anyhow::Ok(())
         })
