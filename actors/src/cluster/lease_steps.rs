@@ -1,6 +1,7 @@
 //! Reads what a lease plan is made from, and does what it says.
 
 use futures::stream::{self, StreamExt as _};
+use tokio::time::Instant;
 
 use super::Application;
 use super::lease_plan::Step;
@@ -64,7 +65,7 @@ pub(super) async fn perform(
     let done = stream::iter(others).map(|step| do_one(application, peers, worker, step));
     let mut done = done.buffer_unordered(AT_ONCE);
     while let Some(news) = done.next().await {
-        changed |= matches!(news, Some(ShardAssignerMsg::Taken(_)));
+        changed |= matches!(news, Some(ShardAssignerMsg::Taken(..)));
         if let Some(news) = news {
             // When the actor is gone there is nobody left to tell.
             let _gone = assigner.cast(news);
@@ -79,7 +80,11 @@ pub(super) async fn perform(
 async fn do_one(application: &Application, peers: &dyn Peers, worker: &str, step: Step) -> Option<ShardAssignerMsg> {
     let result = match step {
         Step::Create(_) => return None,
-        Step::Take(lease) => application.leases.take(&lease, worker).await.map(|lease| Some(ShardAssignerMsg::Taken(lease))),
+        Step::Take(lease) => {
+            let begun = Instant::now();
+            let taken = application.leases.take(&lease, worker).await;
+            taken.map(|lease| Some(ShardAssignerMsg::Taken(lease, begun)))
+        }
         Step::NoteHashRange(shard, range) => application.leases.note_hash_range(&shard, &range).await.map(|()| None),
         Step::Delete(lease) => application.leases.delete(&lease).await.map(|()| None),
         Step::Ask(other) => match peers.ask_lease(&other, &application.name, worker).await {

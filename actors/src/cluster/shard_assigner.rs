@@ -50,7 +50,8 @@ pub(super) enum ShardAssignerMsg {
     /// A lease that nobody took may be left to this node now.
     FreeDue,
     Found(Result<Finding, SyncError>),
-    Taken(Lease),
+    /// A lease was taken by a write that began then.
+    Taken(Lease, Instant),
     /// The answer of a node that was asked for a lease.
     Promised(Option<ShardId>),
     Performed,
@@ -193,11 +194,11 @@ impl Actor for ShardAssigner {
                 tracing::warn!(application = state.args.application.name, %error, "shards and leases not read");
                 state.looked();
             }
-            ShardAssignerMsg::Taken(lease) if state.draining => {
+            ShardAssignerMsg::Taken(lease, _) if state.draining => {
                 // Whatever goes wrong, the lease expires.
                 let _released = state.args.application.leases.release(&lease).await;
             }
-            ShardAssignerMsg::Taken(lease) => state.start_lane(myself.get_cell(), lease).await?,
+            ShardAssignerMsg::Taken(lease, begun) => state.start_lane(myself.get_cell(), lease, begun).await?,
             ShardAssignerMsg::Promised(Some(shard)) => {
                 state.refusals = 0;
                 state.coming.insert(shard, Instant::now());
@@ -357,7 +358,7 @@ impl AssignerState {
         self.myself.cast_after(pause, || ShardAssignerMsg::LookAgain);
     }
 
-    async fn start_lane(&mut self, supervisor: ActorCell, lease: Lease) -> Result<(), ActorProcessingErr> {
+    async fn start_lane(&mut self, supervisor: ActorCell, lease: Lease, taken_at: Instant) -> Result<(), ActorProcessingErr> {
         self.coming.remove(&lease.shard);
         if self.lanes.contains_key(&lease.shard) {
             return Ok(());
@@ -370,7 +371,7 @@ impl AssignerState {
             spot: spot.clone(),
             worker: args.worker.clone(),
             lease,
-            taken_at: Instant::now(),
+            taken_at,
             start: application.start.clone(),
             leases: Arc::clone(&application.leases),
             timing: application.timing,
