@@ -40,7 +40,7 @@ Examples:
 A lease table of the Kinesis Client Library (1.x, 2.x) is shared with its workers by the library's rules. Where all of them are
 stopped for good, as a Spark job is, --adopt takes over what they left, at their exact checkpoints.
 
-SIGTERM or Ctrl-C stops reading, finishes what is in the lanes, writes checkpoints, releases leases and exits with 0; after
+SIGTERM or Ctrl-C stops reading, finishes what has begun, writes checkpoints, hands leases to other nodes and exits with 0; after
 drain.timeout with 6. A second Ctrl-C ends at once with 130: leases then expire after lease.expires_after.")]
 pub(crate) struct RunArgs {
     /// TOML file to lay over the defaults; see `speedtrap config defaults`.
