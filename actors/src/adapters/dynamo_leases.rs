@@ -1,16 +1,12 @@
 //! The lease table in DynamoDB, shared with workers of the Kinesis Client Library 1.x and 2.x.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
-use aws_sdk_dynamodb::types::{
-    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ReturnValue, ScalarAttributeType,
-    TableDescription, TableStatus,
-};
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, TableDescription, TableStatus};
 use tokio::time::Instant;
 
+use super::dynamo_table::{CREATION_POLL, MOST_CREATION, create_table};
 use super::failure::{CallLimits, Caller, Failed, without_sdk_retries};
 use super::lease_rows::{LEASE_KEY, Row, checkpoint_values, lease as lease_of, new_row, refuse_foreign};
 use crate::domain::ShardId;
@@ -22,9 +18,6 @@ const V3_INDEX: &str = "LeaseOwnerToLeaseKeyIndex";
 const V3_SIDE_TABLES: [&str; 2] = ["-CoordinatorState", "-WorkerMetricStats"];
 /// The row shows no hand-over of KCL 3.x.
 const NOT_V3: &str = "attribute_not_exists(checkpointOwner)";
-/// DynamoDB makes a small table in a few seconds; a minute means that something is wrong.
-const MOST_CREATION: Duration = Duration::from_secs(60);
-const CREATION_POLL: Duration = Duration::from_millis(250);
 
 /// One lease table. It is only ever written row by row with conditions, so attributes of other workers stay.
 pub struct DynamoLeaseTable {
@@ -47,31 +40,6 @@ impl DynamoLeaseTable {
         match answer {
             Ok(answer) => Ok(answer.table),
             Err(failed) if failed.code == "ResourceNotFoundException" => Ok(None),
-            Err(failed) => Err(failed.failure.into()),
-        }
-    }
-
-    async fn create_table(&self) -> Result<(), LeaseError> {
-        let key = KeySchemaElement::builder().attribute_name(LEASE_KEY).key_type(KeyType::Hash);
-        let attribute = AttributeDefinition::builder().attribute_name(LEASE_KEY).attribute_type(ScalarAttributeType::S);
-        let (key, attribute) =
-            (key.build().expect("name and type are given"), attribute.build().expect("name and type are given"));
-        let answer = self
-            .caller
-            .retried("dynamodb CreateTable", || {
-                self.client
-                    .create_table()
-                    .table_name(&self.table)
-                    .key_schema(key.clone())
-                    .attribute_definitions(attribute.clone())
-                    .billing_mode(BillingMode::PayPerRequest)
-                    .send()
-            })
-            .await;
-        match answer {
-            Ok(_) => Ok(()),
-            // Another node is making it at the same time.
-            Err(failed) if failed.code == "ResourceInUseException" => Ok(()),
             Err(failed) => Err(failed.failure.into()),
         }
     }
@@ -214,7 +182,7 @@ impl LeaseTable for DynamoLeaseTable {
         let started = Instant::now();
         loop {
             match self.describe().await? {
-                None => self.create_table().await?,
+                None => create_table(&self.client, &self.caller, &self.table, LEASE_KEY).await?,
                 Some(table) => {
                     if table.global_secondary_indexes().iter().any(|index| index.index_name() == Some(V3_INDEX)) {
                         return Err(LeaseError::Unusable(format!("`{}` has the index {V3_INDEX} of KCL 3.x", self.table)));

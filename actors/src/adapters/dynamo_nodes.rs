@@ -1,16 +1,14 @@
 //! The node table in DynamoDB.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::types::{
-    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ReturnValue, ScalarAttributeType,
-};
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 use tokio::time::Instant;
 
 use super::dynamo_leases::refused_by_condition;
+use super::dynamo_table::{CREATION_POLL, MOST_CREATION, create_table};
 use super::failure::{CallLimits, Caller, without_sdk_retries};
 use crate::ports::{FailureKind, NodeRow, NodeTable, NodeTableError, RemoteFailure};
 
@@ -20,9 +18,6 @@ const SHARED: &str = "#cluster";
 const COOKIE: &str = "cookie";
 /// As many as the hash has that is made of it.
 const COOKIE_BYTES: usize = 32;
-/// DynamoDB makes a small table in a few seconds; a minute means that something is wrong.
-const MOST_CREATION: Duration = Duration::from_secs(60);
-const CREATION_POLL: Duration = Duration::from_millis(250);
 
 /// The table of nodes. Calls of its port are tried once: each is repeated soon by whoever makes it, with what is true by then.
 pub struct DynamoNodeTable {
@@ -68,28 +63,6 @@ impl DynamoNodeTable {
         })
     }
 
-    async fn create(&self) -> Result<(), RemoteFailure> {
-        let key = KeySchemaElement::builder().attribute_name(KEY).key_type(KeyType::Hash);
-        let attribute = AttributeDefinition::builder().attribute_name(KEY).attribute_type(ScalarAttributeType::S);
-        let (key, attribute) =
-            (key.build().expect("name and type are given"), attribute.build().expect("name and type are given"));
-        let made = self.caller.retried("dynamodb CreateTable", || {
-            self.client
-                .create_table()
-                .table_name(&self.table)
-                .key_schema(key.clone())
-                .attribute_definitions(attribute.clone())
-                .billing_mode(BillingMode::PayPerRequest)
-                .send()
-        });
-        match made.await {
-            Ok(_) => Ok(()),
-            // Another node is making it at the same time.
-            Err(failed) if failed.code == "ResourceInUseException" => Ok(()),
-            Err(failed) => Err(failed.failure),
-        }
-    }
-
     async fn put(&self, row: &NodeRow, condition: &str) -> Result<(), NodeTableError> {
         let put = self.client.put_item().table_name(&self.table).set_item(Some(item(row))).condition_expression(condition);
         let put = put
@@ -113,7 +86,9 @@ impl NodeTable for DynamoNodeTable {
             match self.caller.retried("dynamodb Scan", scan).await {
                 Ok(_) => return Ok(()),
                 // A table that is still being made is not found, either.
-                Err(failed) if failed.code == "ResourceNotFoundException" => self.create().await?,
+                Err(failed) if failed.code == "ResourceNotFoundException" => {
+                    create_table(&self.client, &self.caller, &self.table, KEY).await?
+                }
                 Err(failed) => return Err(failed.failure),
             }
             if started.elapsed() > MOST_CREATION {

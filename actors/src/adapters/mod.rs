@@ -11,6 +11,7 @@ mod dynamo_dead_letters;
 mod dynamo_leases;
 mod dynamo_nodes;
 mod dynamo_streams;
+mod dynamo_table;
 mod dynamo_violations;
 mod failure;
 mod firehose;
