@@ -8,7 +8,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that fails may panic"))]
 
 mod aws;
-mod cli;
+mod commands;
 mod config;
 mod contract;
 mod csv_fields;
@@ -44,21 +44,21 @@ use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = commands::Cli::parse();
     start_logs();
     match run(cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            let known = error.downcast_ref::<cli::CliError>();
+            let known = error.downcast_ref::<commands::CliError>();
             // Ours tell the whole story in one message; of others the causes are wanted too.
             let text = known.map_or_else(|| format!("{error:#}"), ToString::to_string);
             eprintln!("speedtrap-loader: {text}");
-            ExitCode::from(known.map_or(1, cli::CliError::exit_code))
+            ExitCode::from(known.map_or(1, commands::CliError::exit_code))
         }
     }
 }
 
-fn run(cli: cli::Cli) -> anyhow::Result<u8> {
+fn run(cli: commands::Cli) -> anyhow::Result<u8> {
     let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
     let code = runtime.block_on(cli.run());
     // A thread that still reads a file must not hold up the end.

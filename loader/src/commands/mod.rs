@@ -1,0 +1,68 @@
+//! The command line: what can be asked, and which file answers it.
+//!
+//! One file a command; what several of them show stands in `output`, how they are stopped in `interruption`.
+
+mod interruption;
+mod load;
+mod output;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::ConfigError;
+use crate::fault::LoadFault;
+
+/// Brings driver files into the warehouse, by way of Firehose and S3, each row once.
+#[derive(Debug, Parser)]
+#[command(version, about, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  export SPEEDTRAP_LOADER_WAREHOUSE__URL=postgresql://USER:PASSWORD@HOST:5439/DATABASE
+  speedtrap-loader load drivers.csv
+  speedtrap-loader load *.csv --json --rejects-dir /var/lib/speedtrap/rejects
+  speedtrap-loader load drivers.csv --node-url http://127.0.0.1:8080
+
+Exit codes:
+  0 all rows loaded, or loaded before    1 failed             3 loaded, but some rows were rejected
+  4 a file does not exist                69 unreachable       78 bad configuration    130 interrupted";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Load drivers files. A file that was loaded before changes nothing; one that was interrupted is completed.
+    #[command(after_help = EXAMPLES)]
+    Load(load::LoadArgs),
+}
+
+/// How the process ends.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    #[error("{0}\n  next: correct it; every key can be set as SPEEDTRAP_LOADER_<SECTION>__<KEY>")]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Load(#[from] LoadFault),
+    #[error("cannot write to stdout: {0}")]
+    Output(#[from] std::io::Error),
+}
+
+impl CliError {
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) => 78,
+            Self::Load(fault) => fault.exit_code(),
+            Self::Output(_) => 1,
+        }
+    }
+}
+
+impl Cli {
+    /// Does what was asked; gives the exit code.
+    pub(crate) async fn run(self) -> Result<u8, CliError> {
+        match self.command {
+            Command::Load(args) => args.run().await,
+        }
+    }
+}
