@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+
+use crate::commands::publish::PublishArgs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -35,8 +36,9 @@ pub(crate) enum Command {
     Publish(Box<PublishArgs>),
 }
 
+/// Which broker, and as whom.
 #[derive(clap::Args)]
-pub(crate) struct PublishArgs {
+pub(crate) struct ConnectionArgs {
     /// Host name of the broker; its certificate must carry it.
     #[arg(long, value_name = "HOST")]
     pub(crate) endpoint: String,
@@ -55,69 +57,15 @@ pub(crate) struct PublishArgs {
     /// MQTT client id; AWS IoT policies usually want the thing name.
     #[arg(long, default_value = "RTRPIIOT", value_parser = client_id)]
     pub(crate) client_id: String,
-    /// Topic to publish to.
-    #[arg(long, default_value = "rtr/iot/trafficdata", value_parser = topic)]
-    pub(crate) topic: String,
-    /// Readings CSV with the header licensePlate,longitude,latitude,city,state,speed.
-    #[arg(long, value_name = "READINGS.csv")]
-    pub(crate) file: PathBuf,
-    /// Readings a second; 0 is as fast as the broker acknowledges. AWS IoT allows 100 a second on one connection.
-    #[arg(long, default_value_t = 0.0, value_parser = rate)]
-    pub(crate) rate: f64,
-    /// Stops after this many rows of the file; 0 is all.
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    pub(crate) count: u64,
-    /// Name of this device in the event ids, 1 to 32 of A-Z a-z 0-9 . _ - (default: the client id).
-    #[arg(long, value_name = "ID", value_parser = device_id)]
-    device_id: Option<String>,
-    /// Readings sent but not yet acknowledged, at most. AWS IoT allows 100 for one client.
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1_000))]
-    pub(crate) window: u16,
-    /// Seconds to try for the first connection.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600), value_name = "SECONDS")]
-    connect_timeout: u64,
-    /// Seconds without any acknowledgement, lost connections included, after which to give up.
-    #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86_400), value_name = "SECONDS")]
-    stall_timeout: u64,
-    /// Seconds after which an unacknowledged reading makes the device connect anew and send it again.
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3_600), value_name = "SECONDS")]
-    ack_timeout: u64,
-    /// Prints the result as one JSON object on standard output.
-    #[arg(long)]
-    pub(crate) json: bool,
-    /// Logs connections, not only troubles.
-    #[arg(long, short)]
-    pub(crate) verbose: bool,
 }
 
-impl PublishArgs {
-    /// The device's name, or why the client id cannot serve as one.
-    pub(crate) fn device_id(&self) -> Result<String, String> {
-        match &self.device_id {
-            Some(id) => Ok(id.clone()),
-            None => device_id(&self.client_id)
-                .map_err(|why| format!("client id `{}` cannot name the device ({why}); give --device-id", self.client_id)),
-        }
-    }
-
-    pub(crate) fn connect_timeout(&self) -> Duration {
-        Duration::from_secs(self.connect_timeout)
-    }
-
-    pub(crate) fn stall_timeout(&self) -> Duration {
-        Duration::from_secs(self.stall_timeout)
-    }
-
-    pub(crate) fn ack_timeout(&self) -> Duration {
-        Duration::from_secs(self.ack_timeout)
-    }
-
+impl ConnectionArgs {
     pub(crate) fn is_loopback(&self) -> bool {
         self.endpoint == "localhost" || self.endpoint.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
     }
 }
 
-fn rate(text: &str) -> Result<f64, String> {
+pub(crate) fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(rate) if rate == 0.0 || (0.001..=1e6).contains(&rate) => Ok(rate),
         _ => Err("a rate is 0, or from 0.001 to 1000000 readings a second".to_owned()),
@@ -129,7 +77,7 @@ fn client_id(text: &str) -> Result<String, String> {
     if (1..=128).contains(&text.len()) { Ok(text.to_owned()) } else { Err("a client id has 1 to 128 bytes".to_owned()) }
 }
 
-fn topic(text: &str) -> Result<String, String> {
+pub(crate) fn topic(text: &str) -> Result<String, String> {
     // The MQTT standard allows wildcards in subscriptions only; AWS IoT takes 256 bytes.
     if text.is_empty() || text.len() > 256 || text.contains(['+', '#', '\0']) {
         return Err("a topic to publish to has 1 to 256 bytes and no `+` or `#`".to_owned());
@@ -138,7 +86,7 @@ fn topic(text: &str) -> Result<String, String> {
 }
 
 /// An event id has at most 64 characters, of which boot id and sequence number may need 31.
-fn device_id(text: &str) -> Result<String, String> {
+pub(crate) fn device_id(text: &str) -> Result<String, String> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     if (1..=32).contains(&text.len()) && text.bytes().all(allowed) {
         return Ok(text.to_owned());

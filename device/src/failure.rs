@@ -1,5 +1,7 @@
 //! Why a run ended early: what happened, why, what to do next, and the exit code.
 
+use std::process::ExitCode;
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     /// The readings file, or anything else given as input, cannot be used.
@@ -26,6 +28,12 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// Says it on standard error and gives the exit code to end with.
+    pub(crate) fn tell(&self) -> ExitCode {
+        eprintln!("speedtrap-device: {self}");
+        ExitCode::from(self.exit_code())
+    }
+
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::BadInput { .. } => 1,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rumqttc::{ClientError, ConnectReturnCode, ConnectionError, StateError};
 use rustls::{AlertDescription, CertificateError};
 
-use crate::config::PublishArgs;
+use crate::config::ConnectionArgs;
 use crate::failure::Failure;
 
 #[derive(Debug)]
@@ -52,36 +52,36 @@ impl LinkError {
     }
 
     /// The failure to end with, if another attempt cannot help.
-    pub(crate) fn fatal(&self, args: &PublishArgs) -> Option<Failure> {
-        let (endpoint, port, what) = (&args.endpoint, args.port, &self.what);
+    pub(crate) fn fatal(&self, to: &ConnectionArgs) -> Option<Failure> {
+        let (endpoint, port, what) = (&to.endpoint, to.port, &self.what);
         match self.kind {
             Kind::Passing | Kind::HungUpAtStart | Kind::HungUpAtWork => None,
             Kind::CertificateRefused => Some(Failure::BadCredentials {
                 what: format!(
                     "{endpoint}:{port} refused this device's certificate ({what}). Check that `{}` is registered and active at this \
                      broker, or signed by an authority it trusts",
-                    args.cert.display()
+                    to.cert.display()
                 ),
             }),
             Kind::BrokerNotTrusted => Some(Failure::BadCredentials {
                 what: format!(
                     "the certificate of {endpoint}:{port} is not accepted ({what}). Check that --root-ca `{}` is the authority of this \
                      broker and that --endpoint is the name in its certificate",
-                    args.root_ca.display()
+                    to.root_ca.display()
                 ),
             }),
             Kind::ClientRefused => Some(Failure::Refused {
                 what: format!(
                     "{endpoint}:{port} refused client `{}` ({what}). Check that its policy allows this client id to connect",
-                    args.client_id
+                    to.client_id
                 ),
             }),
         }
     }
 
     /// What to say when time is up.
-    pub(crate) fn gave_up(&self, args: &PublishArgs, ever_connected: bool, unacknowledged: usize) -> String {
-        let (endpoint, port, what) = (&args.endpoint, args.port, &self.what);
+    pub(crate) fn gave_up(&self, to: &ConnectionArgs, ever_connected: bool, limit: Duration, unacknowledged: usize) -> String {
+        let (endpoint, port, what) = (&to.endpoint, to.port, &self.what);
         let hint = match self.kind {
             Kind::HungUpAtStart => {
                 "A broker that hangs up at once usually knows no such certificate, does not allow this client id, or speaks no TLS on \
@@ -93,13 +93,10 @@ impl LinkError {
             format!(
                 "lost {endpoint}:{port} and could not reach it again within {} s ({what}); {unacknowledged} readings are \
                  unacknowledged. {hint}",
-                args.stall_timeout().as_secs()
+                limit.as_secs()
             )
         } else {
-            format!(
-                "cannot reach {endpoint}:{port} within {} s ({what}); nothing was sent. {hint}",
-                args.connect_timeout().as_secs()
-            )
+            format!("cannot reach {endpoint}:{port} within {} s ({what}); nothing was sent. {hint}", limit.as_secs())
         }
     }
 }

@@ -15,19 +15,18 @@ use tokio::time::{sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
 use crate::backoff::Backoff;
-use crate::config::PublishArgs;
+use crate::commands::publish::PublishArgs;
 use crate::event_ids::{EventIds, random_u64};
 use crate::failure::Failure;
+use crate::light::{Light, LightState};
 use crate::link_error::{LinkError, judge};
 use crate::reading::{MAX_PAYLOAD_BYTES, timestamp};
-use crate::readings_file::{ReadingsFile, Row};
 use crate::report::{RejectedRow, Report};
+use crate::source::{Item, Source};
 use crate::window::Window;
 
 /// Below 30 s AWS IoT takes 30 s.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
-/// How far a slow sender may lag behind its rate and still catch up; more would be a burst.
-const RATE_SLACK: Duration = Duration::from_millis(50);
 /// So many connections in a row that the broker accepted and ended before it acknowledged a first reading: AWS IoT tells a
 /// client in no other way that its policy does not allow it to publish.
 const MAX_FRUITLESS: u32 = 5;
@@ -37,13 +36,13 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub(crate) struct Publisher<'a> {
     args: &'a PublishArgs,
     tls: Arc<ClientConfig>,
-    rows: ReadingsFile,
+    source: Source,
+    light: &'a mut dyn Light,
     report: &'a mut Report,
     progress: ProgressBar,
     window: Window,
     backoff: Backoff,
-    rows_end: bool,
-    next_send: Instant,
+    source_ended: bool,
     started: Instant,
     ever_connected: bool,
     hang_ups: u32,
@@ -80,7 +79,8 @@ impl<'a> Publisher<'a> {
     pub(crate) fn new(
         args: &'a PublishArgs,
         tls: Arc<ClientConfig>,
-        rows: ReadingsFile,
+        source: Source,
+        light: &'a mut dyn Light,
         report: &'a mut Report,
         progress: ProgressBar,
     ) -> Self {
@@ -88,13 +88,13 @@ impl<'a> Publisher<'a> {
         Self {
             args,
             tls,
-            rows,
+            source,
+            light,
             report,
             progress,
             window: Window::new(args.window, packet_ids(args.window)),
-            backoff: Backoff::new(args.is_loopback()),
-            rows_end: false,
-            next_send: now,
+            backoff: Backoff::new(args.connection.is_loopback()),
+            source_ended: false,
             started: now,
             ever_connected: false,
             hang_ups: 0,
@@ -120,7 +120,8 @@ impl<'a> Publisher<'a> {
                 Ended::Lost(error) => error,
             };
             self.window.connection_lost();
-            if let Some(failure) = error.fatal(self.args) {
+            self.light.show(LightState::Offline);
+            if let Some(failure) = error.fatal(&self.args.connection) {
                 return Err(failure);
             }
             self.hang_ups += u32::from(error.is_hang_up());
@@ -130,7 +131,7 @@ impl<'a> Publisher<'a> {
             let wait = self.backoff.next_wait(random_u64());
             let limit = self.give_up_at();
             if Instant::now() + wait >= limit {
-                return Err(Failure::Unreachable { what: error.gave_up(self.args, self.ever_connected, self.window.len()) });
+                return Err(self.unreachable(&error));
             }
             warn!("{error}; {} readings unacknowledged; next attempt in {:.1} s", self.window.len(), wait.as_secs_f64());
             tokio::select! {
@@ -153,6 +154,9 @@ impl<'a> Publisher<'a> {
                     let wake = self.wake_at();
                     tokio::select! {
                         event = &mut poll => break event,
+                        item = self.source.next(), if connected && !self.source_ended && self.window.has_room(self.report.published + 1) => {
+                            self.take(item?, ids)?;
+                        }
                         () = sleep_until(wake.into()) => {}
                         () = interrupt.recv() => return Err(self.interrupted()),
                     }
@@ -160,7 +164,7 @@ impl<'a> Publisher<'a> {
                         return Ok(Ended::Lost(error));
                     }
                     if connected {
-                        if let Some(error) = self.fill(&client, ids)? {
+                        if let Some(error) = self.send(&client) {
                             return Ok(Ended::Lost(error));
                         }
                         if self.is_done() {
@@ -174,7 +178,7 @@ impl<'a> Publisher<'a> {
                 Err(error) => return Ok(Ended::Lost(judge(&error, connected))),
             }
             if connected {
-                if let Some(error) = self.fill(&client, ids)? {
+                if let Some(error) = self.send(&client) {
                     return Ok(Ended::Lost(error));
                 }
                 if self.is_done() {
@@ -188,7 +192,7 @@ impl<'a> Publisher<'a> {
     fn note(&mut self, event: &Event, connected: &mut bool) {
         match event {
             Event::Incoming(Packet::ConnAck(_)) => {
-                info!("connected to {}:{}", self.args.endpoint, self.args.port);
+                info!("connected to {}:{}", self.args.connection.endpoint, self.args.connection.port);
                 *connected = true;
                 if !self.ever_connected {
                     self.ever_connected = true;
@@ -200,8 +204,11 @@ impl<'a> Publisher<'a> {
                 self.report.acknowledged += 1;
                 self.progress_at = Instant::now();
                 self.backoff.reset();
+                if self.window.is_empty() {
+                    self.light.show(LightState::Sent);
+                }
                 if self.report.acknowledged % 64 == 0 {
-                    self.progress.set_position(self.rows.bytes_read());
+                    self.progress.set_position(self.source.bytes_read());
                     self.progress.set_message(format!("{} acknowledged", self.report.acknowledged));
                 }
             }
@@ -213,46 +220,37 @@ impl<'a> Publisher<'a> {
         }
     }
 
-    /// Hands over what is to be sent again, then new rows, as window and rate allow.
-    fn fill(&mut self, client: &AsyncClient, ids: &mut EventIds) -> Result<Option<LinkError>, Failure> {
-        loop {
-            while let Some(send) = self.window.next_to_send(Instant::now()) {
-                if send.is_repeat {
-                    self.report.repeats += 1;
-                }
-                // The queue holds a whole window and each connection gets a new one, so it cannot be full. Were it so all the
-                // same, packet ids would no longer belong to the readings we think: only a new connection is safe then.
-                if let Err(e) = client.try_publish(self.args.topic.as_str(), QoS::AtLeastOnce, false, send.payload) {
-                    return Ok(Some(LinkError::not_taken(&e)));
-                }
+    /// Hands over what is to be sent, also again.
+    fn send(&mut self, client: &AsyncClient) -> Option<LinkError> {
+        while let Some(send) = self.window.next_to_send(Instant::now()) {
+            if send.is_repeat {
+                self.report.repeats += 1;
             }
-            if self.rows_end || !self.window.has_room(self.report.published + 1) || Instant::now() < self.next_send {
-                return Ok(None);
+            // The queue holds a whole window and each connection gets a new one, so it cannot be full. Were it so all the
+            // same, packet ids would no longer belong to the readings we think: only a new connection is safe then.
+            if let Err(e) = client.try_publish(self.args.topic.as_str(), QoS::AtLeastOnce, false, send.payload) {
+                return Some(LinkError::not_taken(&e));
             }
-            self.take_row(ids)?;
         }
+        None
     }
 
-    fn take_row(&mut self, ids: &mut EventIds) -> Result<(), Failure> {
-        if self.args.count > 0 && self.report.rows == self.args.count {
-            self.rows_end = true;
-            return Ok(());
-        }
-        let (line, reading) = match self.rows.next_row()? {
+    fn take(&mut self, item: Option<Item>, ids: &mut EventIds) -> Result<(), Failure> {
+        let (line, reading, pressed_at) = match item {
             None => {
-                self.rows_end = true;
+                self.source_ended = true;
                 return Ok(());
             }
-            Some(Row::Rejected(row)) => {
+            Some(Item::Rejected(row)) => {
                 self.report.rows += 1;
                 self.report.reject(row);
                 return Ok(());
             }
-            Some(Row::Reading { line, reading }) => (line, reading),
+            Some(Item::Reading { line, reading, pressed_at }) => (line, reading, pressed_at),
         };
         self.report.rows += 1;
         let (seq, event_id) = ids.peek();
-        let json = reading.to_json(&timestamp(jiff::Timestamp::now()), &event_id, ids.device());
+        let json = reading.to_json(&timestamp(pressed_at), &event_id, ids.device());
         let payload = json.map_err(|e| Failure::BadInput { what: format!("line {line} cannot be written as JSON: {e}") })?;
         if payload.len() > MAX_PAYLOAD_BYTES {
             let reason = format!("the message would have {} bytes, the limit is {MAX_PAYLOAD_BYTES}", payload.len());
@@ -262,15 +260,12 @@ impl<'a> Publisher<'a> {
         ids.used();
         self.window.push(seq, payload);
         self.report.published = seq;
-        if self.args.rate > 0.0 {
-            let earliest = Instant::now().checked_sub(RATE_SLACK).unwrap_or(self.started);
-            self.next_send = self.next_send.max(earliest) + Duration::from_secs_f64(1.0 / self.args.rate);
-        }
+        self.light.show(LightState::Queued);
         Ok(())
     }
 
     fn is_done(&self) -> bool {
-        self.rows_end && self.window.is_empty()
+        self.source_ended && self.window.is_empty()
     }
 
     /// When something other than the connection wants attention.
@@ -278,9 +273,6 @@ impl<'a> Publisher<'a> {
         let mut wake = self.give_up_at();
         if let Some(since) = self.window.waiting_since() {
             wake = wake.min(since + self.args.ack_timeout());
-        }
-        if self.next_send > Instant::now() {
-            wake = wake.min(self.next_send);
         }
         wake
     }
@@ -300,7 +292,7 @@ impl<'a> Publisher<'a> {
             self.progress_at = now;
         }
         if now >= self.give_up_at() {
-            let (endpoint, port) = (&self.args.endpoint, self.args.port);
+            let (endpoint, port) = (&self.args.connection.endpoint, self.args.connection.port);
             if connected {
                 return Err(Failure::TimedOut {
                     what: format!(
@@ -312,11 +304,15 @@ impl<'a> Publisher<'a> {
                     ),
                 });
             }
-            let what = LinkError::no_answer().gave_up(self.args, self.ever_connected, self.window.len());
-            return Err(Failure::Unreachable { what });
+            return Err(self.unreachable(&LinkError::no_answer()));
         }
         let late = self.window.waiting_since().is_some_and(|since| now >= since + self.args.ack_timeout());
         Ok(late.then(|| LinkError::no_acknowledgement(self.args.ack_timeout())))
+    }
+
+    fn unreachable(&self, error: &LinkError) -> Failure {
+        let limit = if self.ever_connected { self.args.stall_timeout() } else { self.args.connect_timeout() };
+        Failure::Unreachable { what: error.gave_up(&self.args.connection, self.ever_connected, limit, self.window.len()) }
     }
 
     fn publishing_refused(&self) -> Failure {
@@ -324,7 +320,11 @@ impl<'a> Publisher<'a> {
             what: format!(
                 "{}:{} accepts client `{}` but ended the connection {} times when readings came, and has acknowledged none. Check \
                  that its policy allows this client to publish to `{}`",
-                self.args.endpoint, self.args.port, self.args.client_id, self.hang_ups, self.args.topic
+                self.args.connection.endpoint,
+                self.args.connection.port,
+                self.args.connection.client_id,
+                self.hang_ups,
+                self.args.topic
             ),
         }
     }
@@ -340,7 +340,8 @@ impl<'a> Publisher<'a> {
     }
 
     fn options(&self) -> MqttOptions {
-        let mut options = MqttOptions::new(&self.args.client_id, &self.args.endpoint, self.args.port);
+        let mut options =
+            MqttOptions::new(&self.args.connection.client_id, &self.args.connection.endpoint, self.args.connection.port);
         options
             .set_transport(Transport::Tls(TlsConfiguration::Rustls(Arc::clone(&self.tls))))
             .set_keep_alive(KEEP_ALIVE)

@@ -7,29 +7,29 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::config::PublishArgs;
+use crate::config::ConnectionArgs;
 use crate::failure::Failure;
 
 /// What AWS IoT wants to be told on port 443, where it also serves HTTPS:
 /// <https://docs.aws.amazon.com/iot/latest/developerguide/protocols.html>.
 const ALPN_AWS_MQTT: &[u8] = b"x-amzn-mqtt-ca";
 
-pub(crate) fn client_config(args: &PublishArgs) -> Result<Arc<ClientConfig>, Failure> {
+pub(crate) fn client_config(to: &ConnectionArgs) -> Result<Arc<ClientConfig>, Failure> {
     let mut roots = RootCertStore::empty();
-    for cert in certificates(&args.root_ca, "--root-ca")? {
-        roots.add(cert).map_err(|e| bad(&args.root_ca, "--root-ca", &format!("holds an unusable certificate ({e})")))?;
+    for cert in certificates(&to.root_ca, "--root-ca")? {
+        roots.add(cert).map_err(|e| bad(&to.root_ca, "--root-ca", &format!("holds an unusable certificate ({e})")))?;
     }
-    let chain = certificates(&args.cert, "--cert")?;
-    let key = PrivateKeyDer::from_pem_file(&args.key)
-        .map_err(|e| bad(&args.key, "--key", &format!("holds no readable private key in PEM form ({})", reason(&e))))?;
+    let chain = certificates(&to.cert, "--cert")?;
+    let key = PrivateKeyDer::from_pem_file(&to.key)
+        .map_err(|e| bad(&to.key, "--key", &format!("holds no readable private key in PEM form ({})", reason(&e))))?;
     // The provider is named here because the library is built without a default one.
     let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|e| Failure::BadCredentials { what: format!("TLS cannot be set up: {e}") })?
         .with_root_certificates(roots)
         .with_client_auth_cert(chain, key)
-        .map_err(|e| bad(&args.key, "--key", &format!("does not fit the certificate `{}` ({e})", args.cert.display())))?;
-    if args.port == 443 {
+        .map_err(|e| bad(&to.key, "--key", &format!("does not fit the certificate `{}` ({e})", to.cert.display())))?;
+    if to.port == 443 {
         config.alpn_protocols = vec![ALPN_AWS_MQTT.to_vec()];
     }
     Ok(Arc::new(config))

@@ -1,0 +1,3 @@
+//! The commands, one file each: their arguments and what they do.
+
+pub(crate) mod publish;

@@ -1,0 +1,110 @@
+//! `speedtrap-device publish`: its arguments, and the run from them to an exit code.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::config::{ConnectionArgs, device_id, topic};
+use crate::failure::Failure;
+use crate::light::{Light, NoLight};
+use crate::publisher::Publisher;
+use crate::report::Report;
+use crate::source::{Source, SourceArgs};
+use crate::tls;
+
+#[derive(clap::Args)]
+pub(crate) struct PublishArgs {
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+    /// Topic to publish to.
+    #[arg(long, default_value = "rtr/iot/trafficdata", value_parser = topic)]
+    pub(crate) topic: String,
+    #[command(flatten)]
+    source: SourceArgs,
+    /// Name of this device in the event ids, 1 to 32 of A-Z a-z 0-9 . _ - (default: the client id).
+    #[arg(long, value_name = "ID", value_parser = device_id)]
+    device_id: Option<String>,
+    /// Readings sent but not yet acknowledged, at most. AWS IoT allows 100 for one client.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub(crate) window: u16,
+    /// Seconds to try for the first connection.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600), value_name = "SECONDS")]
+    connect_timeout: u64,
+    /// Seconds without any acknowledgement, lost connections included, after which to give up.
+    #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86_400), value_name = "SECONDS")]
+    stall_timeout: u64,
+    /// Seconds after which an unacknowledged reading makes the device connect anew and send it again.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3_600), value_name = "SECONDS")]
+    ack_timeout: u64,
+    /// Prints the result as one JSON object on standard output.
+    #[arg(long)]
+    json: bool,
+    /// Logs connections, not only troubles.
+    #[arg(long, short)]
+    pub(crate) verbose: bool,
+}
+
+impl PublishArgs {
+    /// The device's name, or why the client id cannot serve as one.
+    pub(crate) fn device_id(&self) -> Result<String, String> {
+        let client_id = &self.connection.client_id;
+        match &self.device_id {
+            Some(id) => Ok(id.clone()),
+            None => device_id(client_id)
+                .map_err(|why| format!("client id `{client_id}` cannot name the device ({why}); give --device-id")),
+        }
+    }
+
+    pub(crate) fn connect_timeout(&self) -> Duration {
+        Duration::from_secs(self.connect_timeout)
+    }
+
+    pub(crate) fn stall_timeout(&self) -> Duration {
+        Duration::from_secs(self.stall_timeout)
+    }
+
+    pub(crate) fn ack_timeout(&self) -> Duration {
+        Duration::from_secs(self.ack_timeout)
+    }
+}
+
+pub(crate) fn run(args: &PublishArgs) -> ExitCode {
+    let mut report = Report::default();
+    let ended = publish(args, &mut report);
+    report.error = ended.as_ref().err().map(ToString::to_string);
+    report.print(args.json);
+    match ended {
+        Ok(()) if report.rejected > 0 => ExitCode::from(3),
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.tell(),
+    }
+}
+
+fn publish(args: &PublishArgs, report: &mut Report) -> Result<(), Failure> {
+    // Everything that can be wrong on this side is found before the first packet.
+    let tls = tls::client_config(&args.connection)?;
+    let source = Source::open(&args.source)?;
+    let mut light: Box<dyn Light> = Box::new(NoLight);
+    let progress = progress_bar(source.bytes());
+    // One thread: a Pi has little to gain from more, and the window needs no lock.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::BadInput { what: format!("cannot start: {e}") })?;
+    let ended = runtime.block_on(Publisher::new(args, tls, source, light.as_mut(), report, progress.clone()).run());
+    // A name lookup cannot be cancelled; after Ctrl-C nobody should wait for it.
+    runtime.shutdown_background();
+    progress.finish_and_clear();
+    ended
+}
+
+/// A bar over the bytes of the file, and only where somebody watches.
+fn progress_bar(bytes: u64) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}  {elapsed}");
+    ProgressBar::new(bytes).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
