@@ -1,7 +1,7 @@
 //! Firehose and its bucket on the AWS SDK. Endpoint, region and credentials are the SDK's own matter.
 
 use std::error::Error;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use aws_config::retry::RetryConfig;
@@ -14,7 +14,7 @@ use aws_sdk_firehose::types::Record;
 use bytes::Bytes;
 use tokio::io::AsyncBufRead;
 
-use crate::ports::{Firehose, ObjectStore, PortError, PutOutcome};
+use crate::ports::{Firehose, Listing, ObjectStore, PortError, PutOutcome};
 
 /// A connection that is not there after this is tried again sooner than a slow answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -70,14 +70,21 @@ impl Bucket {
 
 #[async_trait]
 impl ObjectStore for Bucket {
-    async fn keys(&self) -> Result<Vec<String>, PortError> {
+    async fn list(&self, since: Option<SystemTime>) -> Result<Listing, PortError> {
         let mut pages = self.client.list_objects_v2().bucket(&self.name).prefix(&self.prefix).into_paginator().send();
-        let mut keys = Vec::new();
+        let mut listing = Listing::default();
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| port_error(&self.name, error))?;
-            keys.extend(page.contents.into_iter().flatten().filter_map(|object| object.key));
+            for object in page.contents.into_iter().flatten() {
+                let delivered = object.last_modified.and_then(|time| SystemTime::try_from(time).ok());
+                listing.newest = listing.newest.max(delivered);
+                // An object without a time may be a new one.
+                if since.is_none_or(|since| delivered.is_none_or(|delivered| delivered >= since)) {
+                    listing.keys.extend(object.key);
+                }
+            }
         }
-        Ok(keys)
+        Ok(listing)
     }
 
     async fn open(&self, key: &str) -> Result<Box<dyn AsyncBufRead + Send + Unpin>, PortError> {

@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::csv_rows::{CsvRows, FileFault, Row};
 use crate::fault::LoadFault;
 use crate::firehose_writer::FirehoseWriterMsg;
+use crate::line_set::LineSet;
 use crate::load_file::LoadFile;
 use crate::pack::{PackedRecord, Packer};
 use crate::progress::Progress;
@@ -26,8 +27,9 @@ use crate::tasks::Tasks;
 pub(crate) struct CsvReader;
 
 pub(crate) enum CsvReaderMsg {
-    ReadFile,
-    FileRead(Result<FileSummary, LoadFault>),
+    /// Read the file, and send the rows on lines other than these.
+    ReadFile(LineSet),
+    FileRead(Result<(FileSummary, u64), LoadFault>),
     TaskCrashed(String),
 }
 
@@ -83,8 +85,11 @@ impl Actor for CsvReader {
         state: &mut CsvReaderState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            CsvReaderMsg::ReadFile => state.read_file(),
-            CsvReaderMsg::FileRead(summary) => state.args.writer.cast(FirehoseWriterMsg::FileEnded(summary?))?,
+            CsvReaderMsg::ReadFile(known) => state.read_file(known),
+            CsvReaderMsg::FileRead(read) => {
+                let (file, known) = read?;
+                state.args.writer.cast(FirehoseWriterMsg::FileEnded { file, known })?;
+            }
             CsvReaderMsg::TaskCrashed(reason) => return Err(LoadFault::Crashed(reason).into()),
         }
         Ok(())
@@ -92,11 +97,13 @@ impl Actor for CsvReader {
 }
 
 impl CsvReaderState {
-    fn read_file(&mut self) {
+    fn read_file(&mut self, known: LineSet) {
         let rejects = RejectsFile::new(&self.args.rejects_dir, &self.args.file.load_id);
         let reading = Reading {
             file: self.args.file.clone(),
             rejects,
+            known,
+            rows_known: 0,
             packer: Packer::new(self.args.record_bytes),
             progress: self.args.progress.clone(),
             writer: self.args.writer.clone(),
@@ -123,6 +130,9 @@ impl Drop for CsvReaderState {
 struct Reading {
     file: LoadFile,
     rejects: RejectsFile,
+    /// Lines that Firehose accepted, or that lie in the bucket.
+    known: LineSet,
+    rows_known: u64,
     packer: Packer,
     progress: Progress,
     writer: Mailbox<FirehoseWriterMsg>,
@@ -131,8 +141,8 @@ struct Reading {
 }
 
 impl Reading {
-    fn run(mut self) -> Result<FileSummary, LoadFault> {
-        let mut source = self.file.open()?;
+    fn run(mut self) -> Result<(FileSummary, u64), LoadFault> {
+        let mut source = self.file.read();
         let mut input = BufReader::with_capacity(1 << 18, &mut source);
         let (rows, rejected) = self.read_rows(&mut input)?;
         drop(input);
@@ -142,7 +152,7 @@ impl Reading {
         }
         let path = self.rejects.path().to_owned();
         let rejects_file = self.rejects.finish().map_err(|error| LoadFault::Rejects { path, reason: error.to_string() })?;
-        Ok(FileSummary { rows, rejected, rejects_file })
+        Ok((FileSummary { rows, rejected, rejects_file }, self.rows_known))
     }
 
     fn read_rows(&mut self, input: &mut impl std::io::BufRead) -> Result<(u64, u64), LoadFault> {
@@ -153,10 +163,11 @@ impl Reading {
         while let Some(row) = csv.next_row().map_err(|error| fault(FileFault::Io(error)))? {
             rows += 1;
             match row {
+                Row::Good(row) if self.known.contains(row.line) => self.rows_known += 1,
                 Row::Good(row) => {
                     let line =
                         staged_row::to_line(&self.file.load_id, &row).map_err(|error| LoadFault::Crashed(error.to_string()))?;
-                    if let Some(record) = self.packer.push(&line) {
+                    if let Some(record) = self.packer.push(row.line, &line) {
                         self.send(record)?;
                     }
                 }

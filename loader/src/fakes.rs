@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Cursor;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::csv_rows::DriverRow;
 use crate::load_ledger::{Committed, LoadFacts};
-use crate::ports::{Firehose, ObjectStore, PortError, PutOutcome, Warehouse};
+use crate::ports::{Firehose, Listing, ObjectStore, PortError, PutOutcome, Warehouse};
 
 /// What happens to one call.
 #[derive(Debug, Clone)]
@@ -36,7 +37,7 @@ pub(crate) struct ScriptedFirehose(Arc<Mutex<Delivered>>);
 struct Delivered {
     script: VecDeque<ScriptedPut>,
     calls: Vec<Vec<Bytes>>,
-    objects: BTreeMap<String, Bytes>,
+    objects: BTreeMap<String, (SystemTime, Bytes)>,
 }
 
 impl ScriptedFirehose {
@@ -65,7 +66,7 @@ impl Delivered {
     fn deliver(&mut self, content: Bytes) {
         // Keys fall, so that reading on from the last key would miss objects.
         let key = format!("drivers/{:06}", 999_999 - self.objects.len());
-        self.objects.insert(key, content);
+        self.objects.insert(key, (SystemTime::now(), content));
     }
 }
 
@@ -101,12 +102,15 @@ impl Firehose for ScriptedFirehose {
 
 #[async_trait]
 impl ObjectStore for ScriptedFirehose {
-    async fn keys(&self) -> Result<Vec<String>, PortError> {
-        Ok(self.lock().objects.keys().cloned().collect())
+    async fn list(&self, since: Option<SystemTime>) -> Result<Listing, PortError> {
+        let delivered = self.lock();
+        let of_late = |time: &SystemTime| since.is_none_or(|since| *time >= since);
+        let keys = delivered.objects.iter().filter(|(_, (time, _))| of_late(time)).map(|(key, _)| key.clone()).collect();
+        Ok(Listing { keys, newest: delivered.objects.values().map(|(time, _)| *time).max() })
     }
 
     async fn open(&self, key: &str) -> Result<Box<dyn AsyncBufRead + Send + Unpin>, PortError> {
-        let content = self.lock().objects.get(key).cloned().ok_or_else(|| PortError::Refused("no such key".into()))?;
+        let (_, content) = self.lock().objects.get(key).cloned().ok_or_else(|| PortError::Refused("no such key".into()))?;
         Ok(Box::new(Cursor::new(content)))
     }
 }

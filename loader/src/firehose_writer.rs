@@ -1,6 +1,6 @@
 //! Puts records into Firehose, a few calls at a time.
 //!
-//! Child of LoadSupervisor. Receives `Accept` and at last `FileEnded` from CsvReader; sends `AllSent` to WarehouseCopier.
+//! Child of LoadSupervisor. Receives `Accept` and at last `FileEnded` from CsvReader; sends `AllSent` to S3Lister.
 //! Records that Firehose did not take are sent again alone. A Firehose that stays unavailable past the retry budget ends this try
 //! of the load, and the supervisor starts another.
 
@@ -9,26 +9,28 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use speedtrap_actors::flow::RetryBudget;
-use speedtrap_actors::observe::{Mailbox, Meter};
+use speedtrap_actors::observe::Mailbox;
 use tracing::{debug, info};
 
 use crate::csv_reader::{CreditedRecord, FileSummary};
 use crate::fault::{LoadFault, Remote};
 use crate::pack::call_len;
 use crate::ports::{Firehose, PortError, PutOutcome};
-use crate::progress::Progress;
-use crate::retry::Tries;
+use crate::retry::Retry;
+use crate::s3_lister::S3ListerMsg;
 use crate::tasks::Tasks;
-use crate::warehouse_copier::WarehouseCopierMsg;
 
 pub(crate) struct FirehoseWriter;
 
 pub(crate) enum FirehoseWriterMsg {
     Accept(CreditedRecord),
-    FileEnded(FileSummary),
+    /// `known` rows did not have to be sent again.
+    FileEnded {
+        file: FileSummary,
+        known: u64,
+    },
     /// A call ended; `Ok` tells how many rows it brought.
-    PutEnded(Result<u64, PortError>),
+    PutEnded(Result<u64, LoadFault>),
     TaskCrashed(String),
 }
 
@@ -37,10 +39,8 @@ impl ractor::Message for FirehoseWriterMsg {}
 pub(crate) struct FirehoseWriterArgs {
     pub(crate) firehose: Arc<dyn Firehose>,
     pub(crate) max_calls: usize,
-    pub(crate) retry: RetryBudget,
-    pub(crate) progress: Progress,
-    pub(crate) copier: Mailbox<WarehouseCopierMsg>,
-    pub(crate) meter: Arc<Meter>,
+    pub(crate) retry: Retry,
+    pub(crate) lister: Mailbox<S3ListerMsg>,
 }
 
 pub(crate) struct FirehoseWriterState {
@@ -49,7 +49,7 @@ pub(crate) struct FirehoseWriterState {
     queue: VecDeque<CreditedRecord>,
     calls: usize,
     rows_sent: u64,
-    file: Option<FileSummary>,
+    file: Option<(FileSummary, u64)>,
 }
 
 impl Actor for FirehoseWriter {
@@ -62,7 +62,7 @@ impl Actor for FirehoseWriter {
         myself: ActorRef<FirehoseWriterMsg>,
         args: FirehoseWriterArgs,
     ) -> Result<FirehoseWriterState, ActorProcessingErr> {
-        let tasks = Tasks::new(Mailbox::new(myself, Arc::clone(&args.meter)), FirehoseWriterMsg::TaskCrashed);
+        let tasks = Tasks::new(Mailbox::new(myself, Arc::clone(&args.retry.meter)), FirehoseWriterMsg::TaskCrashed);
         Ok(FirehoseWriterState { args, tasks, queue: VecDeque::new(), calls: 0, rows_sent: 0, file: None })
     }
 
@@ -74,8 +74,8 @@ impl Actor for FirehoseWriter {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             FirehoseWriterMsg::Accept(record) => state.queue.push_back(record),
-            FirehoseWriterMsg::FileEnded(summary) => state.file = Some(summary),
-            FirehoseWriterMsg::PutEnded(rows) => state.put_ended(rows.map_err(|error| Remote::Firehose.fault(error))?),
+            FirehoseWriterMsg::FileEnded { file, known } => state.file = Some((file, known)),
+            FirehoseWriterMsg::PutEnded(rows) => state.put_ended(rows?),
             FirehoseWriterMsg::TaskCrashed(reason) => return Err(LoadFault::Crashed(reason).into()),
         }
         state.start_calls();
@@ -90,12 +90,12 @@ impl FirehoseWriterState {
             let n = call_len(self.queue.iter().map(|queued| queued.record.data.len()));
             let batch: Vec<CreditedRecord> = self.queue.drain(..n).collect();
             let firehose = Arc::clone(&self.args.firehose);
-            let (retry, meter) = (self.args.retry, Arc::clone(&self.args.meter));
+            let retry = self.args.retry.clone();
             self.calls += 1;
             self.tasks.run(async move {
                 let rows = batch.iter().map(|queued| queued.record.rows).sum();
                 let records = batch.iter().map(|queued| queued.record.data.clone()).collect();
-                let put = put_all(firehose.as_ref(), records, retry, &meter).await;
+                let put = put_all(firehose.as_ref(), records, &retry).await;
                 // Only now the batch is dropped and its credit returns to the reader.
                 drop(batch);
                 FirehoseWriterMsg::PutEnded(put.map(|()| rows))
@@ -109,16 +109,16 @@ impl FirehoseWriterState {
         }
         self.calls -= 1;
         self.rows_sent += rows;
-        self.args.progress.sent(self.rows_sent);
+        self.args.retry.progress.sent(self.rows_sent);
     }
 
     fn tell_end(&mut self) -> Result<(), ActorProcessingErr> {
         if self.calls > 0 || !self.queue.is_empty() {
             return Ok(());
         }
-        if let Some(file) = self.file.take() {
-            info!(rows = self.rows_sent, "all rows accepted by Firehose");
-            self.args.copier.cast(WarehouseCopierMsg::AllSent { file, sent: self.rows_sent })?;
+        if let Some((file, known)) = self.file.take() {
+            info!(rows = self.rows_sent, known, "all rows accepted by Firehose");
+            self.args.lister.cast(S3ListerMsg::AllSent { file, sent: self.rows_sent + known })?;
         }
         Ok(())
     }
@@ -129,13 +129,8 @@ impl FirehoseWriterState {
 ///
 /// # Errors
 /// When none gets through within the budget, or the call is refused.
-pub(crate) async fn put_all(
-    firehose: &dyn Firehose,
-    mut records: Vec<Bytes>,
-    retry: RetryBudget,
-    meter: &Arc<Meter>,
-) -> Result<(), PortError> {
-    let mut tries = Tries::new(retry, meter);
+pub(crate) async fn put_all(firehose: &dyn Firehose, mut records: Vec<Bytes>, retry: &Retry) -> Result<(), LoadFault> {
+    let mut tries = retry.tries(Remote::Firehose);
     loop {
         let error = match firehose.put(&records).await {
             Ok(outcomes) if outcomes.len() == records.len() => {

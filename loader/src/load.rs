@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
 use speedtrap_actors::flow::{Backoff, RetryBudget};
@@ -16,7 +16,7 @@ use crate::load_file::LoadFile;
 use crate::notify::tell_nodes;
 use crate::progress::Progress;
 use crate::report::LoadReport;
-use crate::retry::retried;
+use crate::retry::Retry;
 use crate::supervisor::{LoadPlan, LoadPorts, LoadSupervisor};
 use crate::warehouse::SqlWarehouse;
 
@@ -25,6 +25,9 @@ const CREDIT: usize = 16;
 
 /// A remote side that is down from the start is reported soon; one that goes down later is waited for.
 const FIRST_ANSWER: Duration = Duration::from_secs(5);
+
+/// S3 dates an object by the beginning of its upload. Firehose's objects have at most 128 MiB; this is generous for them.
+const LONGEST_UPLOAD: Duration = Duration::from_secs(10 * 60);
 
 /// How long the tree may take to end after an interruption.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -76,22 +79,20 @@ impl Loader {
     ) -> Result<LoadReport, LoadFault> {
         let mut interrupted = std::pin::pin!(interrupted);
         let first = RetryBudget { most_elapsed: FIRST_ANSWER, ..self.config.retry() };
-        let meter = Meter::new();
-        let found = retried(first, &meter, || self.ports.warehouse.find_load(&file.load_id));
+        let retry = Retry { budget: first, meter: Meter::new(), progress: progress.clone() };
         let found = tokio::select! {
-            found = found => found.map_err(|error| Remote::Warehouse.fault(error))?,
+            found = retry.call(Remote::Warehouse, || self.ports.warehouse.find_load(&file.load_id)) => found?,
             () = &mut interrupted => return Err(LoadFault::Interrupted),
         };
         if let Some(committed) = found {
             return Ok(LoadReport::already_loaded(file, committed));
         }
-        tokio::select! {
-            keys = retried(first, &meter, || self.ports.objects.keys()) => {
-                keys.map_err(|error| Remote::Bucket.fault(error))?;
-            }
+        let bucket = tokio::select! {
+            listing = retry.call(Remote::Bucket, || self.ports.objects.list(Some(SystemTime::now()))) => listing?,
             () = &mut interrupted => return Err(LoadFault::Interrupted),
-        }
-        let started = LoadSupervisor::start(self.plan(file), self.ports.clone(), &self.actors, progress.clone()).await;
+        };
+        let since = bucket.newest.and_then(|newest| newest.checked_sub(LONGEST_UPLOAD));
+        let started = LoadSupervisor::start(self.plan(file, since), self.ports.clone(), &self.actors, progress.clone()).await;
         let (supervisor, end) = started.map_err(|error| LoadFault::Crashed(error.to_string()))?;
         tokio::select! {
             end = end => {
@@ -106,7 +107,7 @@ impl Loader {
         }
     }
 
-    fn plan(&self, file: &LoadFile) -> LoadPlan {
+    fn plan(&self, file: &LoadFile, since: Option<SystemTime>) -> LoadPlan {
         let config = &self.config;
         LoadPlan {
             file: file.clone(),
@@ -114,6 +115,7 @@ impl Loader {
             record_bytes: usize::try_from(config.firehose.record_bytes.as_u64()).unwrap_or(usize::MAX),
             credit: CREDIT,
             max_calls: config.firehose.in_flight,
+            since,
             poll: config.s3.poll,
             staged_timeout: config.s3.staged_timeout,
             retry: config.retry(),

@@ -2,7 +2,9 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
@@ -11,14 +13,22 @@ use crate::csv_rows::FileFault;
 use crate::fault::LoadFault;
 use crate::staged_row::hex;
 
-/// A file with its identity.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A file with its identity. It stays open, so that it may be moved or deleted while it is loaded.
+#[derive(Debug, Clone)]
 pub(crate) struct LoadFile {
+    /// Where it was found.
     pub(crate) path: PathBuf,
     /// The name without the folder.
     pub(crate) name: String,
     pub(crate) sha256: String,
     pub(crate) load_id: String,
+    content: Arc<File>,
+}
+
+/// Reads a file from its beginning, whoever else reads it.
+pub(crate) struct Content {
+    file: Arc<File>,
+    place: u64,
 }
 
 /// Passes bytes on and sums them up.
@@ -30,18 +40,19 @@ pub(crate) struct Hashing<R> {
 impl LoadFile {
     /// Reads the whole file once; blocks.
     pub(crate) fn identify(path: &Path) -> Result<Self, LoadFault> {
-        let mut file = Hashing::new(open(path)?);
+        let content = Arc::new(File::open(path).map_err(|source| unreadable(path, source))?);
+        let mut file = Hashing::new(Content { file: Arc::clone(&content), place: 0 });
         io::copy(&mut file, &mut io::sink()).map_err(|source| unreadable(path, source))?;
         let name = path.file_name().map_or_else(|| path.to_string_lossy(), |name| name.to_string_lossy()).into_owned();
         let mut with_contract = file.hasher.clone();
         with_contract.update(contract::VERSION);
         let load_id = hex(&with_contract.finalize()[..16]);
-        Ok(Self { path: path.to_owned(), name, sha256: file.sha256(), load_id })
+        Ok(Self { path: path.to_owned(), name, sha256: file.sha256(), load_id, content })
     }
 
-    /// Opens the file to be read once more.
-    pub(crate) fn open(&self) -> Result<Hashing<File>, LoadFault> {
-        Ok(Hashing::new(open(&self.path)?))
+    /// Reads the file once more.
+    pub(crate) fn read(&self) -> Hashing<Content> {
+        Hashing::new(Content { file: Arc::clone(&self.content), place: 0 })
     }
 }
 
@@ -64,8 +75,12 @@ impl<R: Read> Read for Hashing<R> {
     }
 }
 
-fn open(path: &Path) -> Result<File, LoadFault> {
-    File::open(path).map_err(|source| unreadable(path, source))
+impl Read for Content {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.file.read_at(buffer, self.place)?;
+        self.place += n as u64;
+        Ok(n)
+    }
 }
 
 pub(crate) fn unreadable(path: &Path, source: io::Error) -> LoadFault {
@@ -88,6 +103,10 @@ mod tests {
         }
         let id = |path: &Path| LoadFile::identify(path).unwrap().load_id;
         assert_eq!((id(&a).len(), id(&a) == id(&b), id(&a) == id(&c)), (32, true, false));
+        let (file, mut text) = (LoadFile::identify(&a).unwrap(), String::new());
+        std::fs::remove_file(&a).unwrap();
+        file.read().read_to_string(&mut text).unwrap();
+        assert_eq!(text, "x", "a file that is gone from its folder is read all the same");
         assert!(matches!(LoadFile::identify(&folder.path().join("none")), Err(LoadFault::FileMissing { .. })));
     }
 }

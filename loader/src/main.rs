@@ -1,8 +1,8 @@
 //! `speedtrap-loader`: brings driver files into the warehouse, each row once.
 //!
 //! ```text
-//! drivers.csv > CsvReader > FirehoseWriter > Firehose > S3 > WarehouseCopier > warehouse
-//!                     all three under LoadSupervisor, one-for-all
+//! drivers.csv > CsvReader > FirehoseWriter > Firehose > S3 > S3Lister > WarehouseCopier > warehouse
+//!                     all four under LoadSupervisor, one-for-all
 //! ```
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that fails may panic"))]
@@ -29,6 +29,7 @@ mod progress;
 mod rejects;
 mod report;
 mod retry;
+mod s3_lister;
 mod staged_objects;
 mod staged_row;
 mod supervisor;

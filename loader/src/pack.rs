@@ -19,6 +19,8 @@ pub(crate) const MAX_BYTES_PER_RECORD: usize = 1000 * 1024;
 pub(crate) struct PackedRecord {
     pub(crate) data: Bytes,
     pub(crate) rows: u64,
+    /// The lines of its first and its last row. Rows come in the order of the file, so no row between them is in another record.
+    pub(crate) lines: (u64, u64),
 }
 
 /// Gathers lines until a record is full.
@@ -27,22 +29,25 @@ pub(crate) struct Packer {
     limit: usize,
     data: Vec<u8>,
     rows: u64,
+    lines: (u64, u64),
 }
 
 impl Packer {
     /// Packs into records of at most `record_bytes`.
     pub(crate) fn new(record_bytes: usize) -> Self {
-        Self { limit: record_bytes.min(MAX_BYTES_PER_RECORD), data: Vec::new(), rows: 0 }
+        Self { limit: record_bytes.min(MAX_BYTES_PER_RECORD), data: Vec::new(), rows: 0, lines: (0, 0) }
     }
 
-    /// Adds a line; gives the record that it did not fit into any more.
-    pub(crate) fn push(&mut self, line: &[u8]) -> Option<PackedRecord> {
-        let full = if self.data.len() + line.len() > self.limit { self.take() } else { None };
+    /// Adds the JSON of the row on line `line`; gives the record that it did not fit into any more.
+    pub(crate) fn push(&mut self, line: u64, json: &[u8]) -> Option<PackedRecord> {
+        let full = if self.data.len() + json.len() > self.limit { self.take() } else { None };
         if self.data.is_empty() {
-            self.data.reserve_exact(self.limit.max(line.len()));
+            self.data.reserve_exact(self.limit.max(json.len()));
+            self.lines.0 = line;
         }
-        self.data.extend_from_slice(line);
+        self.data.extend_from_slice(json);
         self.rows += 1;
+        self.lines.1 = line;
         full
     }
 
@@ -50,7 +55,7 @@ impl Packer {
     pub(crate) fn take(&mut self) -> Option<PackedRecord> {
         let rows = std::mem::take(&mut self.rows);
         let data = std::mem::take(&mut self.data);
-        (rows > 0).then(|| PackedRecord { data: Bytes::from(data), rows })
+        (rows > 0).then(|| PackedRecord { data: Bytes::from(data), rows, lines: self.lines })
     }
 }
 
@@ -79,10 +84,12 @@ mod tests {
             limit in 50_usize..400,
         ) {
             let mut packer = Packer::new(limit);
-            let mut records: Vec<PackedRecord> = lines.iter().filter_map(|line| packer.push(line.as_bytes())).collect();
+            let mut records: Vec<PackedRecord> = (2..).zip(&lines).filter_map(|(n, line)| packer.push(n, line.as_bytes())).collect();
             records.extend(packer.take());
             prop_assert!(records.iter().all(|record| record.data.len() <= limit && record.data.ends_with(b"\n")));
             prop_assert_eq!(records.iter().map(|record| record.rows).sum::<u64>(), lines.len() as u64);
+            let span = |record: &PackedRecord| record.lines.1 + 1 - record.lines.0;
+            prop_assert!(records.iter().all(|record| span(record) == record.rows), "each record knows its lines");
             prop_assert_eq!(records.iter().flat_map(|record| record.data.to_vec()).collect::<Vec<u8>>(), lines.concat().into_bytes());
         }
 

@@ -1,6 +1,8 @@
 //! What a load needs from outside: Firehose, the bucket behind it, and the warehouse. Adapters stand in `aws` and `warehouse`,
 //! fakes in `fakes`.
 
+use std::time::SystemTime;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::io::AsyncBufRead;
@@ -37,11 +39,19 @@ pub(crate) trait Firehose: Send + Sync {
     async fn put(&self, records: &[Bytes]) -> Result<Vec<PutOutcome>, PortError>;
 }
 
+/// What lies in a bucket.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Listing {
+    pub(crate) keys: Vec<String>,
+    /// When the youngest of all objects was delivered, whether it is listed or not.
+    pub(crate) newest: Option<SystemTime>,
+}
+
 /// Reads what Firehose has delivered.
 #[async_trait]
 pub(crate) trait ObjectStore: Send + Sync {
-    /// Keys of all delivered objects.
-    async fn keys(&self) -> Result<Vec<String>, PortError>;
+    /// What was delivered at that time, by the bucket's clock, or later; everything without a time.
+    async fn list(&self, since: Option<SystemTime>) -> Result<Listing, PortError>;
 
     /// One object's content.
     async fn open(&self, key: &str) -> Result<Box<dyn AsyncBufRead + Send + Unpin>, PortError>;

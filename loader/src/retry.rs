@@ -1,4 +1,4 @@
-//! Repeats a remote call within a budget.
+//! Repeats a remote call within a budget, and shows meanwhile that it is waited for.
 
 use std::sync::Arc;
 
@@ -7,21 +7,48 @@ use speedtrap_actors::observe::Meter;
 use tokio::time::Instant;
 use tracing::warn;
 
+use crate::fault::{LoadFault, Remote};
 use crate::ports::PortError;
+use crate::progress::Progress;
+
+/// How one actor repeats its remote calls, and where it shows that it waits.
+#[derive(Clone)]
+pub(crate) struct Retry {
+    pub(crate) budget: RetryBudget,
+    pub(crate) meter: Arc<Meter>,
+    pub(crate) progress: Progress,
+}
 
 /// Tries one call may take, counted from its first one or from its last progress.
-pub(crate) struct Tries<'a> {
-    budget: RetryBudget,
-    meter: &'a Arc<Meter>,
+pub(crate) struct Tries {
+    retry: Retry,
+    remote: Remote,
     since: Instant,
     n: u32,
 }
 
-impl<'a> Tries<'a> {
-    pub(crate) fn new(budget: RetryBudget, meter: &'a Arc<Meter>) -> Self {
-        Self { budget, meter, since: Instant::now(), n: 0 }
+impl Retry {
+    /// Repeats a call until it works, is refused, or the budget is used up.
+    pub(crate) async fn call<T, C>(&self, remote: Remote, mut call: impl FnMut() -> C) -> Result<T, LoadFault>
+    where
+        C: Future<Output = Result<T, PortError>>,
+    {
+        let mut tries = self.tries(remote);
+        loop {
+            match call().await {
+                Ok(value) => return Ok(value),
+                Err(error) => tries.wait_after(error).await?,
+            }
+        }
     }
 
+    /// For a call that is not simply repeated as it was.
+    pub(crate) fn tries(&self, remote: Remote) -> Tries {
+        Tries { retry: self.clone(), remote, since: Instant::now(), n: 0 }
+    }
+}
+
+impl Tries {
     /// Starts the budget afresh, since something got through.
     pub(crate) fn progressed(&mut self) {
         self.since = Instant::now();
@@ -32,29 +59,29 @@ impl<'a> Tries<'a> {
     ///
     /// # Errors
     /// Gives the error back when it is lasting or the budget is used up.
-    pub(crate) async fn wait_after(&mut self, error: PortError) -> Result<(), PortError> {
+    pub(crate) async fn wait_after(&mut self, error: PortError) -> Result<(), LoadFault> {
         if !error.is_passing() {
-            return Err(error);
+            return Err(self.remote.fault(error));
         }
-        let Some(delay) = self.budget.next_delay(self.n, self.since.elapsed(), rand::random()) else { return Err(error) };
+        let Some(delay) = self.retry.budget.next_delay(self.n, self.since.elapsed(), rand::random()) else {
+            return Err(self.remote.fault(error));
+        };
         warn!(%error, attempt = self.n + 1, delay_ms = delay.as_millis(), "a call failed and is tried again");
+        if self.n == 0 {
+            self.retry.progress.waits_for(self.remote, &error.to_string());
+        }
         self.n += 1;
-        let _waiting = self.meter.wait();
+        let _waiting = self.retry.meter.wait();
         tokio::time::sleep(delay).await;
         Ok(())
     }
 }
 
-/// Repeats a call until it works, is refused, or the budget is used up.
-pub(crate) async fn retried<T, C>(budget: RetryBudget, meter: &Arc<Meter>, mut call: impl FnMut() -> C) -> Result<T, PortError>
-where
-    C: Future<Output = Result<T, PortError>>,
-{
-    let mut tries = Tries::new(budget, meter);
-    loop {
-        match call().await {
-            Ok(value) => return Ok(value),
-            Err(error) => tries.wait_after(error).await?,
+impl Drop for Tries {
+    /// The call worked, or its failure is told elsewhere.
+    fn drop(&mut self) {
+        if self.n > 0 {
+            self.retry.progress.waits_no_more_for(self.remote);
         }
     }
 }

@@ -1,7 +1,5 @@
 //! Reads the objects that Firehose delivered, line by line, so that their size does not matter.
 
-use std::collections::HashSet;
-
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _};
 use tokio::sync::mpsc;
 
@@ -14,10 +12,10 @@ use crate::staged_row::{self, AlteredRow};
 const ROWS_PER_CHUNK: usize = 500;
 
 /// A delivered object and the lines of this load in it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct StagedObject {
     pub(crate) key: String,
-    pub(crate) lines: Vec<u64>,
+    pub(crate) lines: LineSet,
 }
 
 /// Why rows could not be copied.
@@ -27,22 +25,16 @@ pub(crate) enum CopyFault {
     Altered(AlteredRow),
 }
 
-/// Reads every object whose key is not known yet.
-pub(crate) async fn read_new(
-    objects: &dyn ObjectStore,
-    known: &HashSet<String>,
-    load_id: &str,
-) -> Result<Vec<StagedObject>, PortError> {
-    let mut read = Vec::new();
-    for key in objects.keys().await?.into_iter().filter(|key| !known.contains(key)) {
-        let mut lines = Vec::new();
-        let mut content = Lines::open(objects, &key).await?;
-        while let Some(line) = content.next().await? {
-            lines.extend(staged_row::marks(line).filter(|marks| marks.load_id == load_id).map(|marks| marks.src_line));
+/// Reads which lines of a load are in an object.
+pub(crate) async fn read_marks(objects: &dyn ObjectStore, key: &str, load_id: &str) -> Result<StagedObject, PortError> {
+    let mut lines = LineSet::default();
+    let mut content = Lines::open(objects, key).await?;
+    while let Some(line) = content.next().await? {
+        if let Some(marks) = staged_row::marks(line).filter(|marks| marks.load_id == load_id) {
+            lines.insert(marks.src_line);
         }
-        read.push(StagedObject { key, lines });
     }
-    Ok(read)
+    Ok(StagedObject { key: key.to_owned(), lines })
 }
 
 /// Sends each row of the load once, however often Firehose delivered it. Ends early if nobody wants more.

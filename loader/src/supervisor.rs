@@ -1,4 +1,4 @@
-//! Keeps the actors of one load alive: CsvReader, FirehoseWriter, WarehouseCopier.
+//! Keeps the actors of one load alive: CsvReader, FirehoseWriter, S3Lister, WarehouseCopier.
 //!
 //! Root of the loader's tree, one-for-all: when one child fails, all are ended and started again after a delay, and the file is
 //! sent again from its beginning. That repeats rows in the bucket, not in the warehouse, where rows count once by line. A fault
@@ -16,10 +16,13 @@ use tracing::warn;
 use crate::csv_reader::{CsvReader, CsvReaderArgs, CsvReaderMsg, FileSummary};
 use crate::fault::LoadFault;
 use crate::firehose_writer::{FirehoseWriter, FirehoseWriterArgs};
+use crate::line_set::LineSet;
 use crate::load_file::LoadFile;
 use crate::load_ledger::Committed;
 use crate::ports::{Firehose, ObjectStore, Warehouse};
 use crate::progress::Progress;
+use crate::retry::Retry;
+use crate::s3_lister::{S3Lister, S3ListerArgs};
 use crate::warehouse_copier::{WarehouseCopier, WarehouseCopierArgs};
 
 /// How long ended children may take to be gone.
@@ -35,11 +38,13 @@ pub(crate) enum LoadSupervisorMsg {
 
 impl ractor::Message for LoadSupervisorMsg {}
 
-/// What the copier tells.
+/// What lister and copier tell.
 #[derive(Debug)]
 pub(crate) enum LoadStep {
-    /// What was in the bucket before is known; rows may be sent.
-    ObjectsListed,
+    /// What was in the bucket before is known; the rows that are not may be sent.
+    Looked {
+        staged: LineSet,
+    },
     Committed {
         file: FileSummary,
         sent: u64,
@@ -73,6 +78,8 @@ pub(crate) struct LoadPlan {
     pub(crate) record_bytes: usize,
     pub(crate) credit: usize,
     pub(crate) max_calls: usize,
+    /// Objects delivered before this time hold no row of the load.
+    pub(crate) since: Option<SystemTime>,
     pub(crate) poll: Duration,
     pub(crate) staged_timeout: Duration,
     pub(crate) retry: RetryBudget,
@@ -159,10 +166,10 @@ impl Actor for LoadSupervisor {
         match message {
             LoadSupervisorMsg::StartChildren => state.start_children(myself.get_cell()).await?,
             LoadSupervisorMsg::Stepped(generation, _) if generation != state.generation => {}
-            LoadSupervisorMsg::Stepped(_, LoadStep::ObjectsListed) => {
+            LoadSupervisorMsg::Stepped(_, LoadStep::Looked { staged }) => {
                 if let Some(reader) = &state.reader {
                     // A reader that is gone is reported as a failed child.
-                    let _gone = reader.cast(CsvReaderMsg::ReadFile);
+                    let _gone = reader.cast(CsvReaderMsg::ReadFile(staged));
                 }
             }
             LoadSupervisorMsg::Stepped(_, LoadStep::Committed { file, sent, staged, committed }) => {
@@ -203,25 +210,35 @@ impl LoadSupervisorState {
         let (plan, ports, progress) = (self.plan.clone(), self.ports.clone(), self.progress.clone());
 
         let spot = self.spot.child("WarehouseCopier", "warehouse_copier");
+        let retry = |meter| Retry { budget: plan.retry, meter, progress: progress.clone() };
         let args = |meter| WarehouseCopierArgs {
             file: plan.file.clone(),
-            objects: ports.objects,
+            objects: Arc::clone(&ports.objects),
             warehouse: ports.warehouse,
-            poll: plan.poll,
-            staged_timeout: plan.staged_timeout,
-            retry: plan.retry,
+            retry: retry(meter),
             started_at: self.started_at,
-            progress: progress.clone(),
-            supervisor,
-            meter,
+            supervisor: supervisor.clone(),
         };
         let copier = self.actors.spawn(&spot, Some(myself.clone()), WarehouseCopier, args).await?;
         self.children.push((spot, copier.cell()));
 
+        let spot = self.spot.child("S3Lister", "s3_lister");
+        let args = |meter| S3ListerArgs {
+            load_id: plan.file.load_id.clone(),
+            objects: ports.objects,
+            since: plan.since,
+            poll: plan.poll,
+            staged_timeout: plan.staged_timeout,
+            retry: retry(meter),
+            supervisor,
+            copier,
+        };
+        let lister = self.actors.spawn(&spot, Some(myself.clone()), S3Lister, args).await?;
+        self.children.push((spot, lister.cell()));
+
         let spot = self.spot.child("FirehoseWriter", "firehose_writer");
-        let (max_calls, retry) = (plan.max_calls, plan.retry);
-        let (firehose, sent) = (ports.firehose, progress.clone());
-        let args = |meter| FirehoseWriterArgs { firehose, max_calls, retry, progress: sent, copier, meter };
+        let (firehose, max_calls) = (ports.firehose, plan.max_calls);
+        let args = |meter| FirehoseWriterArgs { firehose, max_calls, retry: retry(meter), lister };
         let writer = self.actors.spawn(&spot, Some(myself.clone()), FirehoseWriter, args).await?;
         self.children.push((spot, writer.cell()));
 

@@ -37,6 +37,7 @@ fn bench(rows: usize, puts: Vec<ScriptedPut>, commits: Vec<ScriptedCommit>) -> B
         record_bytes: 2_000,
         credit: 4,
         max_calls: 2,
+        since: None,
         poll: Duration::from_millis(5),
         staged_timeout: Duration::from_millis(300),
         retry,
@@ -86,8 +87,9 @@ async fn records_that_firehose_did_not_take_are_sent_again_alone() {
 #[tokio::test]
 async fn put_all_repeats_exactly_the_failed_records() {
     let firehose = ScriptedFirehose::new([ScriptedPut::Fail(vec![1, 3]), ScriptedPut::Fail(vec![0])]);
+    let retry = Retry { budget: quick(500), meter: Meter::new(), progress: Progress::default() };
     let records: Vec<bytes::Bytes> = ["a", "b", "c", "d"].map(bytes::Bytes::from).into();
-    crate::firehose_writer::put_all(&firehose, records, quick(500), &Meter::new()).await.unwrap();
+    crate::firehose_writer::put_all(&firehose, records, &retry).await.unwrap();
     assert_eq!(firehose.calls(), vec![vec!["a", "b", "c", "d"], vec!["b", "d"], vec!["b"]]);
 }
 
