@@ -2,6 +2,7 @@
 //! broker has taken it.
 
 mod backoff;
+mod certificate;
 mod commands;
 mod config;
 mod event_ids;

@@ -7,6 +7,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
+use crate::certificate::{Certificate, Validity};
 use crate::config::ConnectionArgs;
 use crate::failure::Failure;
 
@@ -33,6 +34,22 @@ pub(crate) fn client_config(to: &ConnectionArgs) -> Result<Arc<ClientConfig>, Fa
         config.alpn_protocols = vec![ALPN_AWS_MQTT.to_vec()];
     }
     Ok(Arc::new(config))
+}
+
+/// What should be said about the device's own certificate before it is used, if anything.
+pub(crate) fn validity_warning(to: &ConnectionArgs, now: jiff::Timestamp) -> Option<String> {
+    let certificate = Certificate::from_der(certificates(&to.cert, "--cert").ok()?.first()?).ok()?;
+    let path = to.cert.display();
+    match certificate.validity(now) {
+        Validity::Valid => None,
+        Validity::EndsSoon { days } => {
+            Some(format!("the certificate `{path}` ends in {days} days, on {}", certificate.not_after))
+        }
+        Validity::Expired => Some(format!("the certificate `{path}` ended on {}", certificate.not_after)),
+        Validity::NotYet => {
+            Some(format!("the certificate `{path}` begins on {}; is the clock of this device wrong?", certificate.not_before))
+        }
+    }
 }
 
 fn certificates(path: &Path, flag: &str) -> Result<Vec<CertificateDer<'static>>, Failure> {

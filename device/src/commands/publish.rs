@@ -85,6 +85,9 @@ pub(crate) fn run(args: &PublishArgs) -> ExitCode {
 fn publish(args: &PublishArgs, report: &mut Report) -> Result<(), Failure> {
     // Everything that can be wrong on this side is found before the first packet.
     let tls = tls::client_config(&args.connection)?;
+    if let Some(warning) = tls::validity_warning(&args.connection, jiff::Timestamp::now()) {
+        tracing::warn!("{warning}");
+    }
     let source = Source::open(&args.source)?;
     let mut light: Box<dyn Light> = Box::new(NoLight);
     let progress = progress_bar(source.bytes());
