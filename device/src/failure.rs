@@ -10,6 +10,9 @@ pub(crate) enum Failure {
     /// A certificate, key or CA file cannot be used, or one side did not accept the other's certificate.
     #[error("{what}")]
     BadCredentials { what: String },
+    /// A setting that this machine cannot fulfil, or faults in the configuration.
+    #[error("{what}")]
+    BadConfig { what: String },
     /// Wrong usage that only shows when two values are seen together.
     #[error("{what}")]
     Usage { what: String },
@@ -41,7 +44,7 @@ impl Failure {
             Self::Refused { .. } => 5,
             Self::TimedOut { .. } => 6,
             Self::Unreachable { .. } => 69,
-            Self::BadCredentials { .. } => 78,
+            Self::BadCredentials { .. } | Self::BadConfig { .. } => 78,
             Self::Interrupted { .. } => 130,
         }
     }

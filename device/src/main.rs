@@ -15,6 +15,7 @@ mod readings_file;
 mod report;
 mod source;
 mod tls;
+mod trigger;
 mod window;
 
 use std::io::IsTerminal;

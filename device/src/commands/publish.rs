@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::config::{ConnectionArgs, device_id, topic};
 use crate::failure::Failure;
-use crate::light::{Light, NoLight};
+use crate::light::LightArgs;
 use crate::publisher::Publisher;
 use crate::report::Report;
 use crate::source::{Source, SourceArgs};
@@ -23,6 +23,8 @@ pub(crate) struct PublishArgs {
     pub(crate) topic: String,
     #[command(flatten)]
     source: SourceArgs,
+    #[command(flatten)]
+    light: LightArgs,
     /// Name of this device in the event ids, 1 to 32 of A-Z a-z 0-9 . _ - (default: the client id).
     #[arg(long, value_name = "ID", value_parser = device_id)]
     device_id: Option<String>,
@@ -89,7 +91,7 @@ fn publish(args: &PublishArgs, report: &mut Report) -> Result<(), Failure> {
         tracing::warn!("{warning}");
     }
     let source = Source::open(&args.source)?;
-    let mut light: Box<dyn Light> = Box::new(NoLight);
+    let mut light = args.light.open(args.source.trigger.trigger)?;
     let progress = progress_bar(source.bytes());
     // One thread: a Pi has little to gain from more, and the window needs no lock.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -103,11 +105,9 @@ fn publish(args: &PublishArgs, report: &mut Report) -> Result<(), Failure> {
     ended
 }
 
-/// A bar over the bytes of the file, and only where somebody watches.
-fn progress_bar(bytes: u64) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
+/// A bar over the bytes of the file, if it is played at its own pace and somebody watches.
+fn progress_bar(bytes: Option<u64>) -> ProgressBar {
+    let Some(bytes) = bytes.filter(|_| std::io::stderr().is_terminal()) else { return ProgressBar::hidden() };
     let style = ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}  {elapsed}");
     ProgressBar::new(bytes).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
