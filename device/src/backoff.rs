@@ -7,9 +7,9 @@ use std::time::Duration;
 const MIN_WAIT: Duration = Duration::from_secs(1);
 /// A broker on this machine has no such limit.
 const MIN_WAIT_LOOPBACK: Duration = Duration::from_millis(100);
-const MAX_WAIT: Duration = Duration::from_secs(30);
+const MAX_WAIT: Duration = Duration::from_secs(128);
 
-/// Doubles from the minimum to 30 s, with full jitter: many devices that lost the same broker must not come back together.
+/// Doubles from the minimum to 128 s, with full jitter: many devices that lost the same broker must not come back together.
 pub(crate) struct Backoff {
     min: Duration,
     failures: u32,
@@ -24,6 +24,11 @@ impl Backoff {
     /// else be called again at full speed.
     pub(crate) fn reset(&mut self) {
         self.failures = 0;
+    }
+
+    /// No attempt follows another sooner than this.
+    pub(crate) fn min(&self) -> Duration {
+        self.min
     }
 
     pub(crate) fn next_wait(&mut self, random: u64) -> Duration {

@@ -15,8 +15,9 @@ Examples:
       --file readings.csv --rate 50 --count 200 --json
 
 Exit codes:
-  0 all readings acknowledged     5 the broker refused the client
-  1 the readings file is bad      6 the broker stopped acknowledging
+  0 all readings acknowledged     5 the broker refused the client,
+                                    or the outbox is in use
+  1 readings file or outbox bad   6 the broker stopped acknowledging
   2 wrong usage                  69 the broker cannot be reached
   3 some rows were rejected,     78 a certificate, key or CA file is bad or was refused
     all others acknowledged     130 interrupted";

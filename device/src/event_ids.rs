@@ -6,29 +6,23 @@ use std::hash::{BuildHasher, RandomState};
 pub(crate) struct EventIds {
     device: String,
     boot: String,
-    last: u64,
 }
 
 impl EventIds {
     /// `start_micros` is the wall clock at the start. A Pi without network starts with a wrong clock, and may start twice
-    /// with the same one, hence the random part.
+    /// with the same one, hence the random part. The sequence number goes on over restarts, as long as the outbox is kept;
+    /// with a new one it begins anew, and the boot part keeps the ids apart.
     pub(crate) fn new(device: String, start_micros: u64, random: u64) -> Self {
         let boot = format!("{}{:0>4}", base36(start_micros), base36(random % 36_u64.pow(4)));
-        Self { device, boot, last: 0 }
+        Self { device, boot }
     }
 
     pub(crate) fn device(&self) -> &str {
         &self.device
     }
 
-    /// Sequence number and id of the next reading, until `used` is called: a row that is rejected leaves no gap.
-    pub(crate) fn peek(&self) -> (u64, String) {
-        let seq = self.last + 1;
-        (seq, format!("{}-{}-{seq}", self.device, self.boot))
-    }
-
-    pub(crate) fn used(&mut self) {
-        self.last += 1;
+    pub(crate) fn id(&self, seq: u64) -> String {
+        format!("{}-{}-{seq}", self.device, self.boot)
     }
 }
 
@@ -55,20 +49,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_count_up_and_starts_differ() {
-        let mut first = EventIds::new("RTRPIIOT".to_owned(), 1_700_000_000_000_000, 5);
-        assert_eq!(first.peek().1, "RTRPIIOT-gqll7vatq80005-1");
-        first.used();
-        assert_eq!(first.peek().1, "RTRPIIOT-gqll7vatq80005-2");
+    fn ids_of_two_starts_differ_also_with_the_same_clock() {
+        let first = EventIds::new("RTRPIIOT".to_owned(), 1_700_000_000_000_000, 5);
+        assert_eq!(first.id(1), "RTRPIIOT-gqll7vatq80005-1");
+        assert_eq!(first.id(2), "RTRPIIOT-gqll7vatq80005-2");
         let second = EventIds::new("RTRPIIOT".to_owned(), 1_700_000_000_000_000, 6);
-        assert_ne!(second.peek().1, "RTRPIIOT-gqll7vatq80005-1");
+        assert_ne!(second.id(1), first.id(1));
     }
 
     #[test]
     fn the_longest_id_fits_into_64_characters() {
-        let mut ids = EventIds::new("d".repeat(32), u64::MAX, u64::MAX);
-        ids.last = 9_999_999_998;
-        let (_, id) = ids.peek();
+        let id = EventIds::new("d".repeat(32), u64::MAX, u64::MAX).id(9_999_999_999);
         assert!(id.len() <= 64, "{} characters", id.len());
     }
 }

@@ -2,11 +2,16 @@
 
 use std::process::ExitCode;
 
+use crate::outbox::OutboxError;
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     /// The readings file, or anything else given as input, cannot be used.
     #[error("{what}")]
     BadInput { what: String },
+    /// Readings cannot be kept on disk.
+    #[error(transparent)]
+    Outbox(#[from] OutboxError),
     /// A certificate, key or CA file cannot be used, or one side did not accept the other's certificate.
     #[error("{what}")]
     BadCredentials { what: String },
@@ -39,9 +44,9 @@ impl Failure {
 
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::BadInput { .. } => 1,
-            Self::Usage { .. } => 2,
-            Self::Refused { .. } => 5,
+            Self::BadInput { .. } | Self::Outbox(OutboxError::Io { .. }) => 1,
+            Self::Usage { .. } | Self::Outbox(OutboxError::NoPlace) => 2,
+            Self::Refused { .. } | Self::Outbox(OutboxError::InUse { .. }) => 5,
             Self::TimedOut { .. } => 6,
             Self::Unreachable { .. } => 69,
             Self::BadCredentials { .. } | Self::BadConfig { .. } => 78,

@@ -80,7 +80,7 @@ impl LinkError {
     }
 
     /// What to say when time is up.
-    pub(crate) fn gave_up(&self, to: &ConnectionArgs, ever_connected: bool, limit: Duration, unacknowledged: usize) -> String {
+    pub(crate) fn gave_up(&self, to: &ConnectionArgs, ever_connected: bool, limit: Duration, unacknowledged: u64) -> String {
         let (endpoint, port, what) = (&to.endpoint, to.port, &self.what);
         let hint = match self.kind {
             Kind::HungUpAtStart => {

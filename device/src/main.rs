@@ -3,17 +3,22 @@
 
 mod backoff;
 mod certificate;
+mod clock;
 mod commands;
 mod config;
 mod event_ids;
 mod failure;
+mod intake;
+mod interrupt;
 mod light;
 mod link_error;
+mod outbox;
 mod publisher;
 mod reading;
 mod readings_file;
 mod report;
 mod source;
+mod status;
 mod tls;
 mod trigger;
 mod window;
@@ -35,9 +40,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn start_log(verbose: bool) {
+fn start_log(verbose: u8) {
     // Only our own lines: the MQTT library reports as errors what the publisher handles.
-    let filter = EnvFilter::new(if verbose { "speedtrap_device=info" } else { "speedtrap_device=warn" });
+    let filter = EnvFilter::new(match verbose {
+        0 => "speedtrap_device=warn",
+        1 => "speedtrap_device=info",
+        _ => "speedtrap_device=debug",
+    });
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -1,4 +1,5 @@
-//! Drives the connection: keeps the window full, counts acknowledgements, connects anew and sends again what is open.
+//! Drives the connection: sends what is in the outbox, counts acknowledgements, connects anew and sends again what is open.
+//! All the while, connected or not, it lets the intake bring new readings to disk.
 //!
 //! A new event loop is made for each connection. The library's own resending drops everything queued when the broker kept
 //! no session (after an hour offline AWS IoT never has one), and can stall on packet ids left over from the old connection.
@@ -10,19 +11,22 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 use rumqttc::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, Outgoing, Packet, QoS, TlsConfiguration, Transport};
 use rustls::ClientConfig;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{sleep, sleep_until, timeout};
+use tokio::time::{sleep_until, timeout};
 use tracing::{info, warn};
 
 use crate::backoff::Backoff;
 use crate::commands::publish::PublishArgs;
-use crate::event_ids::{EventIds, random_u64};
+use crate::event_ids::random_u64;
 use crate::failure::Failure;
+use crate::intake::Intake;
+use crate::interrupt::Interrupt;
 use crate::light::{Light, LightState};
 use crate::link_error::{LinkError, judge};
-use crate::reading::{MAX_PAYLOAD_BYTES, timestamp};
-use crate::report::{RejectedRow, Report};
-use crate::source::{Item, Source};
+use crate::outbox::Outbox;
+use crate::reading::MAX_PAYLOAD_BYTES;
+use crate::report::Report;
+use crate::source::Item;
+use crate::status::Status;
 use crate::window::Window;
 
 /// Below 30 s AWS IoT takes 30 s.
@@ -32,17 +36,20 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 const MAX_FRUITLESS: u32 = 5;
 /// The farewell is a courtesy: everything is acknowledged by then.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// Without any deadline there is still nothing to be lost by waking up.
+const IDLE: Duration = Duration::from_secs(3_600);
 
 pub(crate) struct Publisher<'a> {
     args: &'a PublishArgs,
     tls: Arc<ClientConfig>,
-    source: Source,
+    intake: Intake,
+    outbox: Outbox,
     light: &'a mut dyn Light,
     report: &'a mut Report,
     progress: ProgressBar,
+    status: Option<Status>,
     window: Window,
     backoff: Backoff,
-    source_ended: bool,
     started: Instant,
     ever_connected: bool,
     hang_ups: u32,
@@ -56,45 +63,29 @@ enum Ended {
     Lost(LinkError),
 }
 
-struct Interrupt {
-    int: Signal,
-    term: Signal,
-}
-
-impl Interrupt {
-    fn new() -> Result<Self, Failure> {
-        let listen = |kind| signal(kind).map_err(|e| Failure::BadInput { what: format!("cannot listen for signals: {e}") });
-        Ok(Self { int: listen(SignalKind::interrupt())?, term: listen(SignalKind::terminate())? })
-    }
-
-    async fn recv(&mut self) {
-        tokio::select! {
-            _ = self.int.recv() => {}
-            _ = self.term.recv() => {}
-        }
-    }
-}
-
 impl<'a> Publisher<'a> {
     pub(crate) fn new(
         args: &'a PublishArgs,
         tls: Arc<ClientConfig>,
-        source: Source,
+        intake: Intake,
+        outbox: Outbox,
         light: &'a mut dyn Light,
         report: &'a mut Report,
         progress: ProgressBar,
     ) -> Self {
         let now = Instant::now();
+        let status = args.status_topic.clone().map(|topic| Status::new(topic, intake.device().to_owned()));
         Self {
             args,
             tls,
-            source,
+            intake,
+            outbox,
             light,
             report,
             progress,
+            status,
             window: Window::new(args.window, packet_ids(args.window)),
             backoff: Backoff::new(args.connection.is_loopback()),
-            source_ended: false,
             started: now,
             ever_connected: false,
             hang_ups: 0,
@@ -102,20 +93,25 @@ impl<'a> Publisher<'a> {
         }
     }
 
-    /// Returns when every reading of the file is acknowledged, or with the reason why not.
+    /// Returns when the source has ended and every reading is acknowledged, or with the reason why not.
     pub(crate) async fn run(mut self) -> Result<(), Failure> {
         let ended = self.publish_all().await;
         self.report.seconds = (self.started.elapsed().as_secs_f64() * 1_000.0).round() / 1_000.0;
-        ended
+        self.report.waiting = self.outbox.waiting();
+        self.report.dropped = self.outbox.dropped();
+        self.report.damaged = self.outbox.damaged();
+        if self.report.waiting > 0 {
+            warn!("{} readings stay in the outbox `{}`", self.report.waiting, self.outbox.folder().display());
+        }
+        let closed = self.outbox.close();
+        ended.and(closed.map_err(Failure::from))
     }
 
     async fn publish_all(&mut self) -> Result<(), Failure> {
-        let device = self.args.device_id().map_err(|what| Failure::Usage { what })?;
-        let start = u64::try_from(jiff::Timestamp::now().as_microsecond()).unwrap_or(0);
-        let mut ids = EventIds::new(device, start, random_u64());
         let mut interrupt = Interrupt::new()?;
+        self.light.show(LightState::Offline);
         loop {
-            let error = match self.connection(&mut ids, &mut interrupt).await? {
+            let error = match self.connection(&mut interrupt).await? {
                 Ended::AllAcknowledged => return Ok(()),
                 Ended::Lost(error) => error,
             };
@@ -125,26 +121,38 @@ impl<'a> Publisher<'a> {
                 return Err(failure);
             }
             self.hang_ups += u32::from(error.is_hang_up());
-            if self.hang_ups >= MAX_FRUITLESS && self.report.acknowledged == 0 {
+            if self.hang_ups >= MAX_FRUITLESS && self.report.acknowledged == 0 && self.args.stall_timeout().is_some() {
                 return Err(self.publishing_refused());
             }
-            let wait = self.backoff.next_wait(random_u64());
-            let limit = self.give_up_at();
-            if Instant::now() + wait >= limit {
-                return Err(self.unreachable(&error));
-            }
-            warn!("{error}; {} readings unacknowledged; next attempt in {:.1} s", self.window.len(), wait.as_secs_f64());
+            self.wait(&error, &mut interrupt).await?;
+        }
+    }
+
+    /// Lets time pass before the next attempt to connect, or gives up if there is none left.
+    async fn wait(&mut self, error: &LinkError, interrupt: &mut Interrupt) -> Result<(), Failure> {
+        let now = Instant::now();
+        let left = self.give_up_at().map_or(Duration::MAX, |limit| limit.saturating_duration_since(now));
+        if left < self.backoff.min() {
+            return Err(self.unreachable(error));
+        }
+        // The last attempt is made before time is up, not after.
+        let wait = self.backoff.next_wait(random_u64()).min(left);
+        warn!("{error}; {} readings unacknowledged; next attempt in {:.1} s", self.outbox.waiting(), wait.as_secs_f64());
+        let until = now + wait;
+        loop {
             tokio::select! {
-                () = sleep(wait) => {}
+                () = sleep_until(until.into()) => return Ok(()),
+                item = self.intake.next(), if self.takes(false) => self.take(item?).await?,
                 () = interrupt.recv() => return Err(self.interrupted()),
             }
         }
     }
 
     /// One connection, from CONNECT to its end.
-    async fn connection(&mut self, ids: &mut EventIds, interrupt: &mut Interrupt) -> Result<Ended, Failure> {
-        let (client, mut link) = AsyncClient::new(self.options(), usize::from(self.args.window) + 1);
-        link.network_options.set_connection_timeout(self.args.connect_timeout().as_secs().clamp(1, 10));
+    async fn connection(&mut self, interrupt: &mut Interrupt) -> Result<Ended, Failure> {
+        // Room for a whole window and two words about our status.
+        let (client, mut link) = AsyncClient::new(self.options(), usize::from(self.args.window) + 2);
+        link.network_options.set_connection_timeout(self.args.connect_timeout().map_or(10, |limit| limit.as_secs().clamp(1, 10)));
         let mut connected = false;
         loop {
             let event = {
@@ -154,9 +162,7 @@ impl<'a> Publisher<'a> {
                     let wake = self.wake_at();
                     tokio::select! {
                         event = &mut poll => break event,
-                        item = self.source.next(), if connected && !self.source_ended && self.window.has_room(self.report.published + 1) => {
-                            self.take(item?, ids)?;
-                        }
+                        item = self.intake.next(), if self.takes(connected) => self.take(item?).await?,
                         () = sleep_until(wake.into()) => {}
                         () = interrupt.recv() => return Err(self.interrupted()),
                     }
@@ -164,7 +170,7 @@ impl<'a> Publisher<'a> {
                         return Ok(Ended::Lost(error));
                     }
                     if connected {
-                        if let Some(error) = self.send(&client) {
+                        if let Some(error) = self.send(&client)? {
                             return Ok(Ended::Lost(error));
                         }
                         if self.is_done() {
@@ -174,54 +180,92 @@ impl<'a> Publisher<'a> {
                 }
             };
             match event {
-                Ok(event) => self.note(&event, &mut connected),
+                Ok(event) => self.note(&event, &client, &mut connected)?,
                 Err(error) => return Ok(Ended::Lost(judge(&error, connected))),
             }
             if connected {
-                if let Some(error) = self.send(&client) {
+                if let Some(error) = self.send(&client)? {
                     return Ok(Ended::Lost(error));
                 }
                 if self.is_done() {
-                    farewell(&client, &mut link).await;
+                    self.farewell(&client, &mut link).await;
                     return Ok(Ended::AllAcknowledged);
                 }
             }
         }
     }
 
-    fn note(&mut self, event: &Event, connected: &mut bool) {
+    fn note(&mut self, event: &Event, client: &AsyncClient, connected: &mut bool) -> Result<(), Failure> {
         match event {
-            Event::Incoming(Packet::ConnAck(_)) => {
-                info!("connected to {}:{}", self.args.connection.endpoint, self.args.connection.port);
-                *connected = true;
-                if !self.ever_connected {
-                    self.ever_connected = true;
-                    self.progress_at = Instant::now();
-                }
-            }
-            Event::Outgoing(Outgoing::Publish(packet_id)) => self.window.written(*packet_id),
-            Event::Incoming(Packet::PubAck(ack)) if self.window.acknowledged(ack.pkid) => {
-                self.report.acknowledged += 1;
-                self.progress_at = Instant::now();
-                self.backoff.reset();
-                if self.window.is_empty() {
-                    self.light.show(LightState::Sent);
-                }
-                if self.report.acknowledged % 64 == 0 {
-                    self.progress.set_position(self.source.bytes_read());
-                    self.progress.set_message(format!("{} acknowledged", self.report.acknowledged));
+            Event::Incoming(Packet::ConnAck(_)) => self.connected(client, connected),
+            // Packet id 0 is what our status has.
+            Event::Outgoing(Outgoing::Publish(packet_id @ 1..)) => self.window.written(*packet_id),
+            Event::Incoming(Packet::PubAck(ack)) => {
+                if let Some(seq) = self.window.acknowledged(ack.pkid) {
+                    self.acknowledged(seq)?;
                 }
             }
             _ => {}
         }
-        // A sender that owes nothing waits for its rate, not for the broker.
+        // A sender that owes nothing waits for its source, not for the broker.
         if *connected && self.window.is_empty() {
             self.progress_at = Instant::now();
         }
+        Ok(())
     }
 
-    /// Hands over what is to be sent, also again.
-    fn send(&mut self, client: &AsyncClient) -> Option<LinkError> {
+    fn connected(&mut self, client: &AsyncClient, connected: &mut bool) {
+        info!("connected to {}:{}", self.args.connection.endpoint, self.args.connection.port);
+        *connected = true;
+        self.report.connections += 1;
+        if !self.ever_connected {
+            self.ever_connected = true;
+            self.progress_at = Instant::now();
+        }
+        if let Some(status) = &self.status {
+            status.tell_online(client, self.outbox.waiting());
+        }
+        self.show_if_sent();
+    }
+
+    fn acknowledged(&mut self, seq: u64) -> Result<(), Failure> {
+        self.outbox.acknowledged(seq)?;
+        self.report.acknowledged += 1;
+        self.progress_at = Instant::now();
+        self.backoff.reset();
+        self.show_if_sent();
+        if self.report.acknowledged % 64 == 0 {
+            self.progress.set_position(self.intake.bytes_read());
+            self.progress.set_message(format!("{} acknowledged", self.report.acknowledged));
+        }
+        Ok(())
+    }
+
+    fn show_if_sent(&mut self) {
+        if self.outbox.waiting() == 0 {
+            self.light.show(LightState::Sent);
+        }
+    }
+
+    fn takes(&self, connected: bool) -> bool {
+        self.intake.is_open(connected, self.outbox.waiting(), self.args.window)
+    }
+
+    async fn take(&mut self, item: Option<Item>) -> Result<(), Failure> {
+        let dropped_below = self.intake.take(item, self.args.window, &mut self.outbox, self.light, self.report).await?;
+        if let Some(seq) = dropped_below {
+            self.window.forget_below(seq);
+        }
+        Ok(())
+    }
+
+    /// Hands over what is to be sent, first what is sent again.
+    fn send(&mut self, client: &AsyncClient) -> Result<Option<LinkError>, Failure> {
+        while self.window.has_room(self.outbox.next_unsent_seq()) {
+            let Some((seq, payload)) = self.outbox.next_unsent()? else { break };
+            self.window.push(seq, payload);
+            self.report.published += 1;
+        }
         while let Some(send) = self.window.next_to_send(Instant::now()) {
             if send.is_repeat {
                 self.report.repeats += 1;
@@ -229,59 +273,30 @@ impl<'a> Publisher<'a> {
             // The queue holds a whole window and each connection gets a new one, so it cannot be full. Were it so all the
             // same, packet ids would no longer belong to the readings we think: only a new connection is safe then.
             if let Err(e) = client.try_publish(self.args.topic.as_str(), QoS::AtLeastOnce, false, send.payload) {
-                return Some(LinkError::not_taken(&e));
+                return Ok(Some(LinkError::not_taken(&e)));
             }
         }
-        None
-    }
-
-    fn take(&mut self, item: Option<Item>, ids: &mut EventIds) -> Result<(), Failure> {
-        let (line, reading, pressed_at) = match item {
-            None => {
-                self.source_ended = true;
-                return Ok(());
-            }
-            Some(Item::Rejected(row)) => {
-                self.report.rows += 1;
-                self.report.reject(row);
-                return Ok(());
-            }
-            Some(Item::Reading { line, reading, pressed_at }) => (line, reading, pressed_at),
-        };
-        self.report.rows += 1;
-        let (seq, event_id) = ids.peek();
-        let json = reading.to_json(&timestamp(pressed_at), &event_id, ids.device());
-        let payload = json.map_err(|e| Failure::BadInput { what: format!("line {line} cannot be written as JSON: {e}") })?;
-        if payload.len() > MAX_PAYLOAD_BYTES {
-            let reason = format!("the message would have {} bytes, the limit is {MAX_PAYLOAD_BYTES}", payload.len());
-            self.report.reject(RejectedRow { line, reason });
-            return Ok(());
-        }
-        ids.used();
-        self.window.push(seq, payload);
-        self.report.published = seq;
-        self.light.show(LightState::Queued);
-        Ok(())
+        Ok(None)
     }
 
     fn is_done(&self) -> bool {
-        self.source_ended && self.window.is_empty()
+        self.intake.has_ended() && self.outbox.waiting() == 0
     }
 
-    /// When something other than the connection wants attention.
+    /// When something other than connection and source wants attention.
     fn wake_at(&self) -> Instant {
-        let mut wake = self.give_up_at();
-        if let Some(since) = self.window.waiting_since() {
-            wake = wake.min(since + self.args.ack_timeout());
+        let wake = self.give_up_at().unwrap_or_else(|| Instant::now() + IDLE);
+        match self.window.waiting_since() {
+            Some(since) => wake.min(since + self.args.ack_timeout()),
+            None => wake,
         }
-        wake
     }
 
-    fn give_up_at(&self) -> Instant {
+    fn give_up_at(&self) -> Option<Instant> {
         if self.ever_connected {
-            self.progress_at + self.args.stall_timeout()
+            self.args.stall_timeout().map(|limit| self.progress_at + limit)
         } else {
-            self.started + self.args.connect_timeout()
+            self.args.connect_timeout().map(|limit| self.started + limit)
         }
     }
 
@@ -291,28 +306,31 @@ impl<'a> Publisher<'a> {
         if connected && self.window.is_empty() {
             self.progress_at = now;
         }
-        if now >= self.give_up_at() {
-            let (endpoint, port) = (&self.args.connection.endpoint, self.args.connection.port);
-            if connected {
-                return Err(Failure::TimedOut {
-                    what: format!(
-                        "{endpoint}:{port} has acknowledged nothing for {} s; {} readings are unacknowledged. The broker may be \
-                         overloaded, or its policy may not allow publishing to `{}`",
-                        self.args.stall_timeout().as_secs(),
-                        self.window.len(),
-                        self.args.topic
-                    ),
-                });
-            }
-            return Err(self.unreachable(&LinkError::no_answer()));
+        if self.give_up_at().is_some_and(|limit| now >= limit) {
+            return Err(if connected { self.silent() } else { self.unreachable(&LinkError::no_answer()) });
         }
         let late = self.window.waiting_since().is_some_and(|since| now >= since + self.args.ack_timeout());
         Ok(late.then(|| LinkError::no_acknowledgement(self.args.ack_timeout())))
     }
 
+    fn silent(&self) -> Failure {
+        Failure::TimedOut {
+            what: format!(
+                "{}:{} has acknowledged nothing for {} s; {} readings are unacknowledged. The broker may be overloaded, or its \
+                 policy may not allow publishing to `{}`",
+                self.args.connection.endpoint,
+                self.args.connection.port,
+                self.args.stall_timeout().unwrap_or_default().as_secs(),
+                self.outbox.waiting(),
+                self.args.topic
+            ),
+        }
+    }
+
     fn unreachable(&self, error: &LinkError) -> Failure {
         let limit = if self.ever_connected { self.args.stall_timeout() } else { self.args.connect_timeout() };
-        Failure::Unreachable { what: error.gave_up(&self.args.connection, self.ever_connected, limit, self.window.len()) }
+        let limit = limit.expect("without a limit nobody gives up");
+        Failure::Unreachable { what: error.gave_up(&self.args.connection, self.ever_connected, limit, self.outbox.waiting()) }
     }
 
     fn publishing_refused(&self) -> Failure {
@@ -332,16 +350,16 @@ impl<'a> Publisher<'a> {
     fn interrupted(&self) -> Failure {
         Failure::Interrupted {
             what: format!(
-                "interrupted: {} readings acknowledged, {} sent or about to be sent but not acknowledged, the rest of the file not read",
+                "interrupted: {} readings acknowledged, {} kept in the outbox for the next start",
                 self.report.acknowledged,
-                self.window.len()
+                self.outbox.waiting()
             ),
         }
     }
 
     fn options(&self) -> MqttOptions {
-        let mut options =
-            MqttOptions::new(&self.args.connection.client_id, &self.args.connection.endpoint, self.args.connection.port);
+        let connection = &self.args.connection;
+        let mut options = MqttOptions::new(&connection.client_id, &connection.endpoint, connection.port);
         options
             .set_transport(Transport::Tls(TlsConfiguration::Rustls(Arc::clone(&self.tls))))
             .set_keep_alive(KEEP_ALIVE)
@@ -349,22 +367,28 @@ impl<'a> Publisher<'a> {
             .set_inflight(packet_ids(self.args.window))
             // The library's default of 10 KiB would end the connection; topic and packet header come on top.
             .set_max_packet_size(64 * 1024, MAX_PAYLOAD_BYTES + 1024);
+        if let Some(status) = &self.status {
+            options.set_last_will(status.last_will());
+        }
         options
+    }
+
+    async fn farewell(&self, client: &AsyncClient, link: &mut EventLoop) {
+        if let Some(status) = &self.status {
+            status.tell_offline(client, 0);
+        }
+        if client.try_disconnect().is_err() {
+            return;
+        }
+        let until_written = async {
+            while !matches!(link.poll().await, Ok(Event::Outgoing(Outgoing::Disconnect)) | Err(ConnectionError::MqttState(_))) {}
+        };
+        // Whether it arrives changes nothing.
+        drop(timeout(FAREWELL, until_written).await);
     }
 }
 
 /// More packet ids than readings in flight, so that one late acknowledgement does not stop the others.
 fn packet_ids(window: u16) -> u16 {
     window.saturating_mul(4)
-}
-
-async fn farewell(client: &AsyncClient, link: &mut EventLoop) {
-    if client.try_disconnect().is_err() {
-        return;
-    }
-    let until_written = async {
-        while !matches!(link.poll().await, Ok(Event::Outgoing(Outgoing::Disconnect)) | Err(ConnectionError::MqttState(_))) {}
-    };
-    // Whether it arrives changes nothing.
-    drop(timeout(FAREWELL, until_written).await);
 }

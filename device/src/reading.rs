@@ -27,13 +27,36 @@ struct Message<'a> {
     speed: &'a str,
     event_id: &'a str,
     device_id: &'a str,
+    sequence: u64,
+    clock_synced: bool,
+}
+
+/// Which reading of which device it is, and whether its time can be believed.
+pub(crate) struct Origin<'a> {
+    pub(crate) event_id: &'a str,
+    pub(crate) device_id: &'a str,
+    pub(crate) sequence: u64,
+    pub(crate) clock_synced: bool,
 }
 
 impl Reading {
     /// Compact JSON, raw UTF-8. `iottimestamp` is `YYYY-MM-DD HH:MM:SS.ffffff` in UTC.
-    pub(crate) fn to_json(&self, iottimestamp: &str, event_id: &str, device_id: &str) -> Result<Vec<u8>, serde_json::Error> {
+    pub(crate) fn to_json(&self, iottimestamp: &str, origin: &Origin) -> Result<Vec<u8>, serde_json::Error> {
         let [license_plate, longitude, latitude, city, state, speed] = &self.fields;
-        serde_json::to_vec(&Message { iottimestamp, license_plate, longitude, latitude, city, state, speed, event_id, device_id })
+        let Origin { event_id, device_id, sequence, clock_synced } = *origin;
+        serde_json::to_vec(&Message {
+            iottimestamp,
+            license_plate,
+            longitude,
+            latitude,
+            city,
+            state,
+            speed,
+            event_id,
+            device_id,
+            sequence,
+            clock_synced,
+        })
     }
 }
 
@@ -47,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_is_the_golden_one_plus_the_two_ids() {
+    fn json_is_the_golden_one_plus_its_origin() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../data/golden/readings.ndjson");
         let text = std::fs::read_to_string(path).unwrap();
         let mut seen = 0;
@@ -55,9 +78,10 @@ mod tests {
             let golden: serde_json::Value = serde_json::from_str(line).unwrap();
             let value = |name: &str| golden["reading"][name].as_str().unwrap().to_owned();
             let reading = Reading { fields: HEADER.map(value) };
-            let sent = reading.to_json(&value("iottimestamp"), "pi-b1-1", "pi").unwrap();
+            let origin = Origin { event_id: "pi-b1-7", device_id: "pi", sequence: 7, clock_synced: false };
+            let sent = reading.to_json(&value("iottimestamp"), &origin).unwrap();
             let expected = golden["json"].as_str().unwrap().strip_suffix('}').unwrap();
-            let expected = format!(r#"{expected},"eventId":"pi-b1-1","deviceId":"pi"}}"#);
+            let expected = format!(r#"{expected},"eventId":"pi-b1-7","deviceId":"pi","sequence":7,"clockSynced":false}}"#);
             assert_eq!(String::from_utf8(sent).unwrap(), expected);
             seen += 1;
         }

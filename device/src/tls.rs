@@ -1,5 +1,6 @@
 //! The TLS side of the connection: files in, client configuration out.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -50,6 +51,14 @@ pub(crate) fn validity_warning(to: &ConnectionArgs, now: jiff::Timestamp) -> Opt
             Some(format!("the certificate `{path}` begins on {}; is the clock of this device wrong?", certificate.not_before))
         }
     }
+}
+
+/// What should be said about the key file, if anything. No failure: a device that stops at the roadside because somebody
+/// copied its files carelessly helps nobody.
+pub(crate) fn key_warning(to: &ConnectionArgs) -> Option<String> {
+    let mode = std::fs::metadata(&to.key).ok()?.permissions().mode() & 0o777;
+    let path = to.key.display();
+    (mode & 0o077 != 0).then(|| format!("others can read the private key `{path}` (mode {mode:o}); next: chmod 600 '{path}'"))
 }
 
 fn certificates(path: &Path, flag: &str) -> Result<Vec<CertificateDer<'static>>, Failure> {

@@ -56,10 +56,6 @@ impl Window {
         self.unacknowledged.is_empty()
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.unacknowledged.len()
-    }
-
     pub(crate) fn push(&mut self, seq: u64, payload: Vec<u8>) {
         self.unacknowledged.insert(seq, Entry { payload, sent_at: None, written: false });
         self.to_send.push_back(seq);
@@ -83,9 +79,16 @@ impl Window {
         }
     }
 
-    /// True if this ended a reading's wait; an acknowledgement of nothing we know counts for nothing.
-    pub(crate) fn acknowledged(&mut self, packet_id: u16) -> bool {
-        self.by_packet_id.remove(&packet_id).is_some_and(|seq| self.unacknowledged.remove(&seq).is_some())
+    /// The reading whose wait this ended; an acknowledgement of nothing we know counts for nothing.
+    pub(crate) fn acknowledged(&mut self, packet_id: u16) -> Option<u64> {
+        let seq = self.by_packet_id.remove(&packet_id)?;
+        self.unacknowledged.remove(&seq).map(|_| seq)
+    }
+
+    /// What is below `seq` was given up; the broker may have some of it.
+    pub(crate) fn forget_below(&mut self, seq: u64) {
+        self.unacknowledged = self.unacknowledged.split_off(&seq);
+        self.to_send.retain(|open| *open >= seq);
     }
 
     /// The connection is gone, and with it all packet ids: everything unacknowledged is to be sent again, oldest first.
@@ -130,7 +133,7 @@ mod tests {
         for id in [10, 11, 12] {
             window.written(id);
         }
-        assert!(window.acknowledged(11));
+        assert_eq!(window.acknowledged(11), Some(2));
         window.connection_lost();
         assert_eq!(send_all(&mut window), [(1, true), (3, true)]);
     }
@@ -150,9 +153,9 @@ mod tests {
         send_all(&mut window);
         window.written(1);
         window.connection_lost();
-        assert!(!window.acknowledged(1));
-        assert!(!window.acknowledged(99));
-        assert_eq!(window.len(), 2);
+        assert_eq!(window.acknowledged(1), None);
+        assert_eq!(window.acknowledged(99), None);
+        assert_eq!(send_all(&mut window).len(), 2);
     }
 
     #[test]
@@ -160,9 +163,25 @@ mod tests {
         let mut window = filled(1);
         send_all(&mut window);
         window.written(5);
-        assert!(window.acknowledged(5));
-        assert!(!window.acknowledged(5));
+        assert_eq!(window.acknowledged(5), Some(1));
+        assert_eq!(window.acknowledged(5), None);
         assert!(window.is_empty());
+    }
+
+    #[test]
+    fn what_was_given_up_is_neither_sent_nor_counted_and_the_rest_keeps_its_packet_ids() {
+        let mut window = filled(4);
+        for _ in 0..3 {
+            window.next_to_send(Instant::now()).unwrap();
+        }
+        window.written(1);
+        window.forget_below(3);
+        window.written(2);
+        window.written(3);
+        assert_eq!(send_all(&mut window), [(4, false)]);
+        assert_eq!((window.acknowledged(1), window.acknowledged(2), window.acknowledged(3)), (None, None, Some(3)));
+        window.connection_lost();
+        assert_eq!(send_all(&mut window), [(4, false)]);
     }
 
     #[test]
@@ -175,7 +194,7 @@ mod tests {
         }
         // All but the oldest are acknowledged: there is room, but not without end.
         for id in 2..=4 {
-            assert!(window.acknowledged(id));
+            assert!(window.acknowledged(id).is_some());
         }
         assert!(window.has_room(6));
         assert!(!window.has_room(7));

@@ -5,10 +5,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use tracing::warn;
 
 use crate::config::{ConnectionArgs, device_id, topic};
+use crate::event_ids::{EventIds, random_u64};
 use crate::failure::Failure;
+use crate::intake::Intake;
 use crate::light::LightArgs;
+use crate::outbox::OutboxArgs;
 use crate::publisher::Publisher;
 use crate::report::Report;
 use crate::source::{Source, SourceArgs};
@@ -28,24 +32,31 @@ pub(crate) struct PublishArgs {
     /// Name of this device in the event ids, 1 to 32 of A-Z a-z 0-9 . _ - (default: the client id).
     #[arg(long, value_name = "ID", value_parser = device_id)]
     device_id: Option<String>,
+    #[command(flatten)]
+    outbox: OutboxArgs,
+    /// Topic for a retained message that says whether the device is connected, such as `rtr/iot/status/RTRPIIOT`; the broker
+    /// says so itself when the connection breaks (last will). The policy must allow it. Without it there is none.
+    #[arg(long, value_parser = topic)]
+    pub(crate) status_topic: Option<String>,
     /// Readings sent but not yet acknowledged, at most. AWS IoT allows 100 for one client.
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     pub(crate) window: u16,
-    /// Seconds to try for the first connection.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600), value_name = "SECONDS")]
-    connect_timeout: u64,
-    /// Seconds without any acknowledgement, lost connections included, after which to give up.
-    #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86_400), value_name = "SECONDS")]
-    stall_timeout: u64,
+    /// Seconds to try for the first connection; 0 is for ever [default: 10 for a file, 0 with trigger, sensor or --loop].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(0..=86_400), value_name = "SECONDS")]
+    connect_timeout: Option<u64>,
+    /// Seconds without any acknowledgement, lost connections included, after which to give up; 0 is never [default: 120 for a
+    /// file, 0 with trigger, sensor or --loop].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(0..=86_400), value_name = "SECONDS")]
+    stall_timeout: Option<u64>,
     /// Seconds after which an unacknowledged reading makes the device connect anew and send it again.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3_600), value_name = "SECONDS")]
     ack_timeout: u64,
     /// Prints the result as one JSON object on standard output.
     #[arg(long)]
     json: bool,
-    /// Logs connections, not only troubles.
-    #[arg(long, short)]
-    pub(crate) verbose: bool,
+    /// Logs connections, not only troubles; given twice, each reading that is safely on disk.
+    #[arg(long, short, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
 }
 
 impl PublishArgs {
@@ -59,12 +70,19 @@ impl PublishArgs {
         }
     }
 
-    pub(crate) fn connect_timeout(&self) -> Duration {
-        Duration::from_secs(self.connect_timeout)
+    /// How long to try for the first connection, `None` for ever.
+    pub(crate) fn connect_timeout(&self) -> Option<Duration> {
+        self.limit(self.connect_timeout, 10)
     }
 
-    pub(crate) fn stall_timeout(&self) -> Duration {
-        Duration::from_secs(self.stall_timeout)
+    pub(crate) fn stall_timeout(&self) -> Option<Duration> {
+        self.limit(self.stall_timeout, 120)
+    }
+
+    /// Whoever plays a file wants to know when that does not work; a device at the roadside has nobody to tell.
+    fn limit(&self, given: Option<u64>, for_a_file: u64) -> Option<Duration> {
+        let seconds = given.unwrap_or(if self.source.is_endless() { 0 } else { for_a_file });
+        (seconds > 0).then(|| Duration::from_secs(seconds))
     }
 
     pub(crate) fn ack_timeout(&self) -> Duration {
@@ -87,18 +105,27 @@ pub(crate) fn run(args: &PublishArgs) -> ExitCode {
 fn publish(args: &PublishArgs, report: &mut Report) -> Result<(), Failure> {
     // Everything that can be wrong on this side is found before the first packet.
     let tls = tls::client_config(&args.connection)?;
-    if let Some(warning) = tls::validity_warning(&args.connection, jiff::Timestamp::now()) {
-        tracing::warn!("{warning}");
+    for warning in [tls::validity_warning(&args.connection, jiff::Timestamp::now()), tls::key_warning(&args.connection)]
+        .into_iter()
+        .flatten()
+    {
+        warn!("{warning}");
     }
+    let device = args.device_id().map_err(|what| Failure::Usage { what })?;
     let source = Source::open(&args.source)?;
     let mut light = args.light.open(args.source.trigger.trigger)?;
     let progress = progress_bar(source.bytes());
+    let outbox = args.outbox.open(&args.connection)?;
+    report.left_over = outbox.waiting();
+    let start = u64::try_from(jiff::Timestamp::now().as_microsecond()).unwrap_or(0);
+    let intake = Intake::new(source, EventIds::new(device, start, random_u64()));
     // One thread: a Pi has little to gain from more, and the window needs no lock.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| Failure::BadInput { what: format!("cannot start: {e}") })?;
-    let ended = runtime.block_on(Publisher::new(args, tls, source, light.as_mut(), report, progress.clone()).run());
+    let publisher = Publisher::new(args, tls, intake, outbox, light.as_mut(), report, progress.clone());
+    let ended = runtime.block_on(publisher.run());
     // A name lookup cannot be cancelled; after Ctrl-C nobody should wait for it.
     runtime.shutdown_background();
     progress.finish_and_clear();

@@ -50,6 +50,13 @@ struct InputArgs {
     sensor: Option<PathBuf>,
 }
 
+impl SourceArgs {
+    /// Whether it goes on until somebody stops it.
+    pub(crate) fn is_endless(&self) -> bool {
+        self.trigger.trigger != TriggerKind::None || self.input.sensor.is_some() || self.again
+    }
+}
+
 /// What a source hands on.
 pub(crate) enum Item {
     Reading {
@@ -148,7 +155,6 @@ impl Source {
     }
 
     /// Whether readings come as fast as they are taken, so that the taker must set the pace.
-    #[allow(dead_code)]
     pub(crate) fn is_unpaced(&self) -> bool {
         matches!((&self.rows, &self.pace), (Rows::Replay(_), Pace::AtOnce))
     }

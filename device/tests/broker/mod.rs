@@ -101,6 +101,7 @@ impl Broker {
         command.args(["publish", "--endpoint", "localhost", "--json", "--port"]).arg(self.port.to_string());
         command.arg("--root-ca").arg(at(format!("{ca}.pem")));
         command.arg("--cert").arg(at(format!("{identity}.pem"))).arg("--key").arg(at(format!("{identity}.key")));
+        command.arg("--outbox").arg(at("outbox".to_owned()));
         command.args(extra).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
