@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout};
 
 use super::NodeView;
 use super::load_news::LoadNews;
+use super::stream::Feed;
 
 /// A node that has not answered by then is shown as silent: whoever asks wants to know of that within a second.
 const ANSWER_WITHIN: Duration = Duration::from_millis(800);
@@ -39,6 +40,7 @@ pub(crate) struct Api {
     pub(super) view: watch::Receiver<Arc<ClusterView>>,
     pub(super) reach: Arc<dyn Reach>,
     pub(super) news: LoadNews,
+    pub(super) feed: Feed,
     last: Mutex<LastPages>,
 }
 
@@ -60,7 +62,8 @@ impl Api {
     /// The API of a node and of the cluster around it.
     pub(crate) fn new(node: Arc<NodeView>, view: watch::Receiver<Arc<ClusterView>>, reach: Arc<dyn Reach>) -> Self {
         let news = LoadNews::new(view.clone(), Arc::clone(&reach));
-        Self { node, view, reach, news, last: Mutex::default() }
+        let feed = Feed::new(&node.worker);
+        Self { node, view, reach, news, feed, last: Mutex::default() }
     }
 
     /// All nodes by name, this one always among them.

@@ -1,7 +1,8 @@
-//! The API of a node, which answers for the whole cluster. Loopback only: it knows neither TLS nor users yet.
+//! The API of a node and its dashboard, which answer for the whole cluster. Loopback only: it knows neither TLS nor users yet.
 
 mod cluster;
 mod cluster_pages;
+mod dashboard;
 mod drain;
 mod guard;
 mod lanes_page;
@@ -13,6 +14,7 @@ mod pages;
 mod problem;
 mod read;
 mod shards;
+mod stream;
 
 use std::sync::Arc;
 
@@ -38,6 +40,8 @@ const BODY_LIMIT: usize = 16 << 10;
 /// All paths of the API.
 pub(crate) fn router(api: Arc<Api>) -> Router {
     Router::new()
+        .route("/", get(dashboard::page))
+        .route("/ui/{*path}", get(dashboard::file))
         .route("/healthz", get(read::healthz))
         .route("/readyz", get(read::readyz))
         .route("/metrics", get(read::metrics))
@@ -46,6 +50,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/nodes", get(read::nodes))
         .route("/api/v1/shards", get(read::shards))
         .route("/api/v1/nodes/{name}/drain", post(drain::drain))
+        .route("/api/v1/stream", get(stream::stream))
         .route("/api/v1/loads", post(loads::committed))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "not_found", "there is no such page") })
         .method_not_allowed_fallback(|| async {
@@ -58,5 +63,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
 
 #[cfg(test)]
 mod cluster_tests;
+#[cfg(test)]
+mod stream_tests;
 #[cfg(test)]
 mod tests;

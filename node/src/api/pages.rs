@@ -17,6 +17,7 @@ const LAG_FRESH_FOR: Duration = Duration::from_secs(15);
 pub(crate) struct StatusPage {
     pub(crate) schema: u32,
     pub(crate) node: String,
+    pub(crate) version: String,
     pub(crate) state: String,
     pub(crate) uptime_s: u64,
     pub(crate) lanes: Vec<LanePage>,
@@ -30,8 +31,19 @@ pub(crate) struct StatusPage {
     /// Texts that may have been sent twice.
     pub(crate) possible_repeats: u64,
     pub(crate) cache: Option<CacheCounts>,
+    /// What the process costs; null where the system does not tell.
+    pub(crate) process: Option<ProcessFigures>,
     /// Nothing is in the lanes, and every lag that is known is 0.
     pub(crate) idle: bool,
+}
+
+/// What a process has used so far, and what it holds.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct ProcessFigures {
+    /// Time on any core, user and system.
+    pub(crate) cpu_s: f64,
+    pub(crate) rss_bytes: u64,
+    pub(crate) open_files: u64,
 }
 
 /// One lane.
@@ -101,6 +113,7 @@ impl StatusPage {
         let mut page = Self {
             schema: 1,
             node: view.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
             state: view.phase().label().to_owned(),
             uptime_s: view.started.elapsed().as_secs(),
             lanes: Vec::new(),
@@ -110,6 +123,7 @@ impl StatusPage {
             outcomes_by_role: BTreeMap::new(),
             possible_repeats: 0,
             cache: view.drivers.as_ref().map(|drivers| (drivers.counts)()),
+            process: ProcessFigures::of_this(),
             idle: view.phase() == Phase::Running,
         };
         let mut all = OutcomeCounts::default();
@@ -164,6 +178,23 @@ pub(super) fn checkpoint_age(lane: &LaneSnapshot) -> Option<Duration> {
     lane.checkpointed_at.map(|at| at.elapsed().unwrap_or_default())
 }
 
+impl ProcessFigures {
+    /// Of this process, from /proc (see proc(5)).
+    fn of_this() -> Option<Self> {
+        /// The unit of times there, on every architecture that Linux still runs on.
+        const TICKS_PER_SECOND: f64 = 100.0;
+        let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+        // The second field is a name in brackets, which may hold anything.
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        let ticks = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
+        let status = std::fs::read_to_string("/proc/self/status").ok()?;
+        let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let rss_kib: u64 = rss.trim().trim_end_matches(" kB").parse().ok()?;
+        let open_files = std::fs::read_dir("/proc/self/fd").ok()?.count() as u64;
+        Some(Self { cpu_s: ticks / TICKS_PER_SECOND, rss_bytes: rss_kib << 10, open_files })
+    }
+}
+
 impl LanePage {
     fn of(application: &ApplicationView, lane: &LaneSnapshot) -> Self {
         Self {
@@ -190,6 +221,13 @@ impl ActorsPage {
 }
 
 impl ActorPage {
+    /// Whether nothing but its age tells the two apart.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        let counts =
+            |row: &Self| (row.id, row.mailbox, row.received, row.done, row.busy_ms, row.waiting_ms, row.waiting, row.restarts);
+        counts(self) == counts(other) && self.state == other.state && self.kind == other.kind && self.parent == other.parent
+    }
+
     fn of(node: &str, row: &ActorRow) -> Self {
         Self {
             id: row.pid,

@@ -9,7 +9,7 @@ use serde_json::Value;
 use speedtrap_actors::cluster::{ClusterView, Links};
 use speedtrap_actors::domain::{Outcome, OutcomeCounts, Position, SequenceNumber, ShardId};
 use speedtrap_actors::flow::Pulse;
-use speedtrap_actors::observe::{ActorTable, LaneState, LaneStats, LeaseBoard, Spot};
+use speedtrap_actors::observe::{ActorTable, LaneState, LaneStats, LeaseBoard, Mailbox, Spot};
 use tokio::sync::watch;
 
 use super::cluster::Reach;
@@ -39,6 +39,8 @@ pub(super) struct Served {
 pub(super) struct Answer {
     pub(super) status: u16,
     kind: String,
+    policy: String,
+    tag: String,
     text: String,
 }
 
@@ -52,7 +54,7 @@ impl Answer {
     }
 }
 
-async fn serve() -> Served {
+pub(super) async fn serve() -> Served {
     let links = Links::none_yet();
     serve_among(links.view(), Arc::new(links)).await
 }
@@ -100,11 +102,22 @@ impl Served {
         let ask = move || {
             let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build().into();
             let mut answer = agent.run(request).expect("an answer");
-            let kind = answer.headers().get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default().to_owned();
+            let header =
+                |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+            let [kind, policy, tag] = ["content-type", "content-security-policy", "etag"].map(header);
             let text = answer.body_mut().read_to_string().expect("text");
-            Answer { status: answer.status().as_u16(), kind, text }
+            Answer { status: answer.status().as_u16(), kind, policy, tag, text }
         };
         tokio::task::spawn_blocking(ask).await.expect("no panic")
+    }
+
+    pub(super) fn address(&self) -> &str {
+        self.url.trim_start_matches("http://")
+    }
+
+    /// An actor that does nothing.
+    pub(super) async fn spawn(&self, spot: &Spot) -> Mailbox<()> {
+        self.view.actors.spawn(spot, None, Quiet, |_| ()).await.expect("spawned")
     }
 
     /// Ends events, and settles them by a checkpoint.
@@ -241,6 +254,7 @@ async fn bad_requests_are_told_what_is_wrong() {
     let long = format!(r#"{{"load_id":"l","x":"{}"}}"#, "x".repeat(20_000));
     for (method, path, headers, body, status, code) in [
         ("GET", "/nothing", vec![], "", 404, "not_found"),
+        ("GET", "/ui/../mod.rs", vec![], "", 404, "not_found"),
         ("DELETE", "/api/v1/status", vec![], "", 405, "method_not_allowed"),
         ("GET", "/api/v1/status", vec![("host", "evil.example")], "", 403, "host_not_allowed"),
         ("GET", "/api/v1/status?scope=galaxy", vec![], "", 400, "bad_query"),
@@ -258,4 +272,21 @@ async fn bad_requests_are_told_what_is_wrong() {
     }
     assert_eq!(served.loads.load(Relaxed), 0);
     tokio::time::timeout(Duration::from_secs(1), served.get("/healthz")).await.expect("it still answers");
+}
+
+#[tokio::test]
+async fn the_dashboard_is_part_of_the_program_and_runs_nothing_of_others() {
+    let served = serve().await;
+    let page = served.get("/").await;
+    assert_eq!((page.status, page.kind.as_str()), (200, "text/html; charset=utf-8"));
+    let asked_for = page.text().split('"').filter(|part| part.starts_with("/ui/")).map(str::to_owned).collect::<Vec<_>>();
+    assert!(asked_for.len() >= 3, "{asked_for:?}");
+    for path in asked_for {
+        let file = served.get(&path).await;
+        assert_eq!(file.status, 200, "{path}");
+        assert!(file.policy.starts_with("default-src 'none'; script-src 'self'"), "{path}: {}", file.policy);
+        assert!(file.policy.ends_with("require-trusted-types-for 'script'"), "{path}: {}", file.policy);
+        let again = served.ask("GET", &path, &[("if-none-match", &file.tag)], "").await;
+        assert_eq!((again.status, again.text.as_str()), (304, ""), "{path}");
+    }
 }

@@ -164,6 +164,7 @@ mod tests {
         StatusPage {
             schema: 1,
             node: "node-1".into(),
+            version: "0.1.0".into(),
             state: state.into(),
             uptime_s: 61,
             lanes: vec![lane],
@@ -173,6 +174,7 @@ mod tests {
             outcomes_by_role: [].into(),
             possible_repeats: 3,
             cache: None,
+            process: None,
             idle: false,
         }
     }

@@ -1,0 +1,163 @@
+//! The live data of the dashboard: one frame a second while somebody watches, made once for all who do.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use futures::Stream;
+use futures::stream::unfold;
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::cluster::Api;
+use super::pages::{ActorPage, time};
+use super::problem::Problem;
+use super::{ClusterActorsPage, ClusterStatusPage, NodesPage, RestartPage, ShardsPage, SilentNode};
+
+/// How often a frame is made.
+const PERIOD: Duration = Duration::from_secs(1);
+/// Streams open at a time.
+const MOST_WATCHERS: usize = 64;
+
+/// What all who watch share.
+pub(super) struct Feed {
+    frames: Mutex<watch::Sender<Option<Arc<Frame>>>>,
+    /// Which run of the program the numbers of the frames belong to.
+    epoch: String,
+}
+
+/// One second of the cluster.
+struct Frame {
+    seq: u64,
+    whole: String,
+    /// What has changed since the frame before.
+    delta: String,
+}
+
+#[derive(Serialize)]
+struct FrameBody<'a> {
+    schema: u32,
+    epoch: &'a str,
+    seq: u64,
+    full: bool,
+    at: &'a str,
+    status: &'a ClusterStatusPage,
+    nodes: &'a NodesPage,
+    shards: &'a ShardsPage,
+    actors: Rows<'a>,
+    restarts: &'a [RestartPage],
+    silent: &'a [SilentNode],
+}
+
+#[derive(Serialize)]
+struct Rows<'a> {
+    rows: Vec<&'a ActorPage>,
+    removed: Vec<&'a str>,
+}
+
+impl Feed {
+    /// Nobody watches yet.
+    pub(super) fn new(worker: &str) -> Self {
+        Self { frames: Mutex::new(watch::Sender::new(None)), epoch: format!("{worker}-{}", std::process::id()) }
+    }
+
+    /// Joins those who watch; the first one starts the frames. `None` if there are too many.
+    fn join(&self, api: &Arc<Api>) -> Option<watch::Receiver<Option<Arc<Frame>>>> {
+        let mut frames = self.frames.lock().unwrap_or_else(PoisonError::into_inner);
+        let watchers = frames.receiver_count();
+        if watchers >= MOST_WATCHERS {
+            return None;
+        }
+        if watchers == 0 {
+            // A maker that has not noticed yet that nobody watched keeps its own channel, and ends.
+            *frames = watch::Sender::new(None);
+            let watcher = frames.subscribe();
+            tokio::spawn(make(Arc::clone(api), self.epoch.clone(), frames.clone()));
+            return Some(watcher);
+        }
+        Some(frames.subscribe())
+    }
+}
+
+/// Makes frames until nobody watches.
+async fn make(api: Arc<Api>, epoch: String, frames: watch::Sender<Option<Arc<Frame>>>) {
+    let mut ticks = interval(PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut known: BTreeMap<String, ActorPage> = BTreeMap::new();
+    let mut seq = 0;
+    loop {
+        tokio::select! {
+            () = frames.closed() => return,
+            _ = ticks.tick() => {}
+        }
+        seq += 1;
+        let (status, nodes, shards, actors) =
+            tokio::join!(api.cluster_status(), api.nodes_page(), api.shards(), api.cluster_actors());
+        let frame = frame(&epoch, seq, &known, (&status, &nodes, &shards, &actors));
+        known = actors.rows.into_iter().map(|row| (row.name.clone(), row)).collect();
+        frames.send_replace(frame.map(Arc::new));
+    }
+}
+
+type Pages<'a> = (&'a ClusterStatusPage, &'a NodesPage, &'a ShardsPage, &'a ClusterActorsPage);
+
+fn frame(epoch: &str, seq: u64, known: &BTreeMap<String, ActorPage>, pages: Pages<'_>) -> Option<Frame> {
+    let (status, nodes, shards, actors) = pages;
+    let at = time(SystemTime::now());
+    let body = |full, rows: Rows<'_>| {
+        let (restarts, silent) = (&actors.restarts[..], &actors.silent[..]);
+        // Names and numbers only, which always can be written.
+        serde_json::to_string(&FrameBody {
+            schema: 1,
+            epoch,
+            seq,
+            full,
+            at: &at,
+            status,
+            nodes,
+            shards,
+            actors: rows,
+            restarts,
+            silent,
+        })
+        .ok()
+    };
+    let changed = actors.rows.iter().filter(|row| known.get(&row.name).is_none_or(|before| !before.is_like(row))).collect();
+    let names: std::collections::BTreeSet<&str> = actors.rows.iter().map(|row| row.name.as_str()).collect();
+    let removed = known.keys().map(String::as_str).filter(|name| !names.contains(name)).collect();
+    Some(Frame {
+        seq,
+        whole: body(true, Rows { rows: actors.rows.iter().collect(), removed: Vec::new() })?,
+        delta: body(false, Rows { rows: changed, removed })?,
+    })
+}
+
+/// `GET /api/v1/stream`: `snapshot` first and after a gap, else `delta`; who is slow gets the latest only.
+pub(super) async fn stream(State(api): State<Arc<Api>>) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
+    let Some(mut watcher) = api.feed.join(&api) else {
+        let detail = format!("{MOST_WATCHERS} streams are open; close one, or ask another node");
+        return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_streams", detail));
+    };
+    // Who comes second need not wait for the next frame.
+    watcher.mark_changed();
+    let epoch = api.feed.epoch.clone();
+    let events = unfold((watcher, 0), move |(mut watcher, last)| {
+        let epoch = epoch.clone();
+        async move {
+            loop {
+                watcher.changed().await.ok()?;
+                let Some(frame) = watcher.borrow_and_update().clone() else { continue };
+                let follows = last != 0 && frame.seq == last + 1;
+                let (name, data) = if follows { ("delta", &frame.delta) } else { ("snapshot", &frame.whole) };
+                let event = Event::default().event(name).id(format!("{epoch}-{}", frame.seq)).data(data);
+                return Some((Ok(event), (watcher, frame.seq)));
+            }
+        }
+    });
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(10))))
+}
