@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::commands::publish::PublishArgs;
+use crate::commands::selftest::SelftestArgs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -13,6 +14,8 @@ Examples:
       --root-ca AmazonRootCA1.pem --cert device.pem.crt --key private.pem.key --file readings.csv
   speedtrap-device publish --endpoint localhost --port 18883 --root-ca ca.pem --cert dev.pem --key dev.key \\
       --file readings.csv --rate 50 --count 200 --json
+  speedtrap-device publish --config kit/speedtrap-device.toml --file readings.csv --loop --trigger keys
+  radar | speedtrap-device publish --config kit/speedtrap-device.toml --sensor -
 
 Exit codes:
   0 all readings acknowledged     5 the broker refused the client,
@@ -21,6 +24,15 @@ Exit codes:
   2 wrong usage                  69 the broker cannot be reached
   3 some rows were rejected,     78 a certificate, key or CA file is bad or was refused
     all others acknowledged     130 interrupted";
+
+const SELFTEST_EXAMPLES: &str = "\
+Examples:
+  speedtrap-device selftest --config kit/speedtrap-device.toml
+  speedtrap-device selftest --config kit/speedtrap-device.toml --echo --json
+
+Exit codes:
+  0 all is well, or there are only warnings     2 wrong usage
+  1 something is wrong";
 
 /// Publishes speed readings over MQTT with mutual TLS and counts every acknowledgement.
 #[derive(Parser)]
@@ -35,11 +47,21 @@ pub(crate) enum Command {
     /// Publishes each row of a readings file, stamped with the time of its publication, at least once (QoS 1).
     #[command(after_help = EXAMPLES)]
     Publish(Box<PublishArgs>),
+    /// Looks at configuration, files, clock, outbox, name, port, TLS and broker, and says what is wrong and what to do.
+    ///
+    /// It connects under the device's own name, so a device that is running meanwhile loses its connection for a moment. What
+    /// waits in the outbox stays as it is.
+    #[command(after_help = SELFTEST_EXAMPLES)]
+    Selftest(Box<SelftestArgs>),
 }
 
 /// Which broker, and as whom.
 #[derive(clap::Args)]
 pub(crate) struct ConnectionArgs {
+    /// File with settings: any of these flags as `client_id = "PI-07"`, paths relative to the file. The environment
+    /// (SPEEDTRAP_DEVICE_CLIENT_ID) goes over it, and flags go over both.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// Host name of the broker; its certificate must carry it.
     #[arg(long, value_name = "HOST")]
     pub(crate) endpoint: String,

@@ -17,6 +17,8 @@ mod publisher;
 mod reading;
 mod readings_file;
 mod report;
+mod selftest;
+mod settings;
 mod source;
 mod status;
 mod tls;
@@ -26,17 +28,30 @@ mod window;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Cli, Command};
+use crate::failure::Failure;
+use crate::settings::Faults;
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
+    let arguments = match settings::layered(&Cli::command(), std::env::args_os().collect(), std::env::vars_os()) {
+        Ok(arguments) => arguments,
+        Err(Faults { command, faults }) if command == "selftest" => {
+            return commands::selftest::tell_faults(&faults, std::env::args_os().any(|argument| argument == "--json"));
+        }
+        Err(Faults { faults, .. }) => {
+            let what = format!("the configuration is not good; nothing was sent\n  {}", faults.join("\n  "));
+            return Failure::BadConfig { what }.tell();
+        }
+    };
+    match Cli::parse_from(arguments).command {
         Command::Publish(args) => {
             start_log(args.verbose);
             commands::publish::run(&args)
         }
+        Command::Selftest(args) => commands::selftest::run(&args),
     }
 }
 

@@ -22,8 +22,7 @@ pub(crate) fn client_config(to: &ConnectionArgs) -> Result<Arc<ClientConfig>, Fa
         roots.add(cert).map_err(|e| bad(&to.root_ca, "--root-ca", &format!("holds an unusable certificate ({e})")))?;
     }
     let chain = certificates(&to.cert, "--cert")?;
-    let key = PrivateKeyDer::from_pem_file(&to.key)
-        .map_err(|e| bad(&to.key, "--key", &format!("holds no readable private key in PEM form ({})", reason(&e))))?;
+    let key = private_key(&to.key)?;
     // The provider is named here because the library is built without a default one.
     let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
@@ -61,7 +60,12 @@ pub(crate) fn key_warning(to: &ConnectionArgs) -> Option<String> {
     (mode & 0o077 != 0).then(|| format!("others can read the private key `{path}` (mode {mode:o}); next: chmod 600 '{path}'"))
 }
 
-fn certificates(path: &Path, flag: &str) -> Result<Vec<CertificateDer<'static>>, Failure> {
+pub(crate) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Failure> {
+    PrivateKeyDer::from_pem_file(path)
+        .map_err(|e| bad(path, "--key", &format!("holds no readable private key in PEM form ({})", reason(&e))))
+}
+
+pub(crate) fn certificates(path: &Path, flag: &str) -> Result<Vec<CertificateDer<'static>>, Failure> {
     let unreadable = |e: &rustls::pki_types::pem::Error| bad(path, flag, &format!("cannot be read ({})", reason(e)));
     let certs: Vec<_> =
         CertificateDer::pem_file_iter(path).map_err(|e| unreadable(&e))?.collect::<Result<_, _>>().map_err(|e| unreadable(&e))?;
@@ -79,5 +83,5 @@ fn reason(e: &rustls::pki_types::pem::Error) -> String {
 }
 
 fn bad(path: &Path, flag: &str, why: &str) -> Failure {
-    Failure::BadCredentials { what: format!("the file `{}` given as {flag} {why}; nothing was sent", path.display()) }
+    Failure::BadCredentials { what: format!("the file `{}` given as {flag} {why}", path.display()) }
 }

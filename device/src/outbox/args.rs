@@ -20,11 +20,14 @@ pub(crate) struct OutboxArgs {
 
 impl OutboxArgs {
     pub(crate) fn open(&self, broker: &ConnectionArgs) -> Result<Outbox, OutboxError> {
-        let folder = match &self.outbox {
-            Some(folder) => folder.clone(),
-            None => state_folder().ok_or(OutboxError::NoPlace)?.join(folder_name(broker)),
-        };
-        Outbox::open(&folder, self.outbox_max * 1024 * 1024)
+        Outbox::open(&self.folder(broker)?, self.outbox_max * 1024 * 1024)
+    }
+
+    pub(crate) fn folder(&self, broker: &ConnectionArgs) -> Result<PathBuf, OutboxError> {
+        match &self.outbox {
+            Some(folder) => Ok(folder.clone()),
+            None => Ok(state_folder().ok_or(OutboxError::NoPlace)?.join(folder_name(broker))),
+        }
     }
 }
 

@@ -39,14 +39,14 @@ pub(crate) struct SourceArgs {
 }
 
 #[derive(clap::Args)]
-#[group(required = true, multiple = false)]
+#[group(required = true)]
 struct InputArgs {
     /// Readings CSV with the header licensePlate,longitude,latitude,city,state,speed.
-    #[arg(long, value_name = "READINGS.csv")]
+    #[arg(long, value_name = "READINGS.csv", conflicts_with = "sensor")]
     file: Option<PathBuf>,
     /// Sensor that writes a reading a line as JSON with the same six members: `-` for standard input, a named pipe, a serial
     /// line or a file. Each is sent as it comes; a bad line is reported with its number.
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", conflicts_with = "file")]
     sensor: Option<PathBuf>,
 }
 
