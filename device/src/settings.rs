@@ -69,7 +69,8 @@ pub(crate) fn layered(
         }
     }
     if let Some(path) = config.filter(|_| faults.is_empty()) {
-        let missing = called.get_arguments().filter(|arg| arg.is_required_set()).filter_map(key).filter(|key| !decided.contains(key));
+        let missing =
+            called.get_arguments().filter(|arg| arg.is_required_set()).filter_map(key).filter(|key| !decided.contains(key));
         faults.extend(missing.map(|key| format!("{}: `{key}` is missing", path.display())));
     }
     if faults.is_empty() { Ok(arguments) } else { Err(Faults { command: name.to_owned(), faults }) }
@@ -234,7 +235,8 @@ mod tests {
 
     #[test]
     fn the_file_in_deploy_shows_every_setting_at_its_default() {
-        let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/device/speedtrap-device.toml")).unwrap();
+        let text =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/device/speedtrap-device.toml")).unwrap();
         let shown = text.lines().filter_map(|line| line.trim_start_matches('#').split_once(" = "));
         let shown: Vec<_> = shown.filter(|(key, _)| key.chars().all(|c| c.is_ascii_lowercase() || c == '_')).collect();
         let command = Cli::command();

@@ -68,9 +68,16 @@ async fn check_broker(args: &SelftestArgs, tls: Option<Arc<rustls::ClientConfig>
 pub(crate) fn tell_faults(faults: &[String], json: bool) -> ExitCode {
     let mut checks = Checks::default();
     for fault in faults {
-        checks.fail("config", fault, "correct it; every setting is in deploy/device/speedtrap-device.toml, and in `publish --help`");
+        checks.fail(
+            "config",
+            fault,
+            "correct it; every setting is in deploy/device/speedtrap-device.toml, and in `publish --help`",
+        );
     }
-    checks.skip(&["clock", "root CA", "certificate", "key", "outbox", "dns", "tcp", "tls", "broker"], "the configuration is not complete");
+    checks.skip(
+        &["clock", "root CA", "certificate", "key", "outbox", "dns", "tcp", "tls", "broker"],
+        "the configuration is not complete",
+    );
     tell(&checks, json)
 }
 

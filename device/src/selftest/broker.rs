@@ -81,7 +81,12 @@ async fn connected(to: &ConnectionArgs, link: &mut EventLoop) -> Result<(), Faul
 async fn echoed(topic: &str, client: &AsyncClient, link: &mut EventLoop) -> Result<(), Fault> {
     let forbidden = |doing: &str| {
         let what = format!("the broker does not let this device {doing} `{topic}`");
-        (what, format!("allow it in the device's policy (`speedtrap device register` does), or give another --echo-topic than `{topic}`"))
+        (
+            what,
+            format!(
+                "allow it in the device's policy (`speedtrap device register` does), or give another --echo-topic than `{topic}`"
+            ),
+        )
     };
     let message = format!("{{\"selftest\":\"{:016x}\"}}", random_u64());
     let queued = client.try_subscribe(topic, QoS::AtLeastOnce);
@@ -97,7 +102,9 @@ async fn echoed(topic: &str, client: &AsyncClient, link: &mut EventLoop) -> Resu
                 queued.map_err(|e| (format!("the MQTT library did not take the message ({e})"), "try again".to_owned()))?;
                 published = true;
             }
-            Ok(Event::Incoming(Packet::Publish(came))) if came.topic == topic && came.payload == message.as_bytes() => return Ok(()),
+            Ok(Event::Incoming(Packet::Publish(came))) if came.topic == topic && came.payload == message.as_bytes() => {
+                return Ok(());
+            }
             Ok(_) => {}
             // AWS IoT tells a forbidden topic by ending the connection.
             Err(_) => return Err(forbidden(if published { "publish to" } else { "subscribe to" })),

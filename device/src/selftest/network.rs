@@ -71,7 +71,10 @@ async fn connect(to: &ConnectionArgs, addresses: &[SocketAddr], checks: &mut Che
             Err(_) => failures.push(format!("{address}: no answer within {} s", LIMIT.as_secs())),
         }
     }
-    let next = format!("check --port ({}), that the broker runs, and that no firewall on the way stops this port; AWS IoT also takes 443", to.port);
+    let next = format!(
+        "check --port ({}), that the broker runs, and that no firewall on the way stops this port; AWS IoT also takes 443",
+        to.port
+    );
     checks.fail("tcp", format!("no connection ({})", failures.join("; ")), next);
     None
 }
@@ -91,7 +94,8 @@ fn shake_hands(to: &ConnectionArgs, stream: TcpStream, tls: Arc<ClientConfig>, n
     let took = begun.elapsed().as_millis();
     if let Some(alpn) = wanted_alpn {
         if connection.alpn_protocol() != Some(&alpn) {
-            let what = format!("port 443 does not speak MQTT: it does not know the protocol `{}`", String::from_utf8_lossy(&alpn));
+            let what =
+                format!("port 443 does not speak MQTT: it does not know the protocol `{}`", String::from_utf8_lossy(&alpn));
             checks.fail("tls", what, "give the port of the broker's MQTT listener; 443 works with AWS IoT");
             return false;
         }
@@ -149,7 +153,10 @@ fn explain(to: &ConnectionArgs, e: &std::io::Error) -> (String, String) {
         },
         Some(rustls::Error::AlertReceived(alert)) => (
             format!("the broker ended the TLS handshake (alert {alert:?})"),
-            format!("check that `{}` is registered and active at this broker, or signed by an authority it trusts", to.cert.display()),
+            format!(
+                "check that `{}` is registered and active at this broker, or signed by an authority it trusts",
+                to.cert.display()
+            ),
         ),
         Some(rustls::Error::InvalidMessage(_)) => (
             format!("port {} does not speak TLS", to.port),
@@ -164,7 +171,9 @@ fn explain(to: &ConnectionArgs, e: &std::io::Error) -> (String, String) {
 
 fn names(why: &CertificateError) -> String {
     match why {
-        CertificateError::NotValidForNameContext { presented, .. } if !presented.is_empty() => format!(": {}", presented.join(", ")),
+        CertificateError::NotValidForNameContext { presented, .. } if !presented.is_empty() => {
+            format!(": {}", presented.join(", "))
+        }
         _ => String::new(),
     }
 }

@@ -42,7 +42,11 @@ pub(crate) fn check_outbox(folder: &Path, checks: &mut Checks) {
     } else {
         let free = statvfs(existing).map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize) / (1024 * 1024));
         if free < LITTLE_SPACE_MIB {
-            checks.warn("outbox", format!("`{shown}` can be written to, but only {free} MiB are free there"), "make room on the disk");
+            checks.warn(
+                "outbox",
+                format!("`{shown}` can be written to, but only {free} MiB are free there"),
+                "make room on the disk",
+            );
         } else {
             checks.ok("outbox", format!("`{shown}` can be written to"));
         }
