@@ -9,9 +9,11 @@ use bytesize::ByteSize;
 use figment::Figment;
 use figment::providers::{Format as _, Serialized, Toml};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use speedtrap_actors::flow::{Backoff, RetryBudget};
 
 use crate::pack::MAX_BYTES_PER_RECORD;
+use crate::staged_row::hex;
 
 const ENV_PREFIX: &str = "SPEEDTRAP_LOADER_";
 
@@ -23,6 +25,9 @@ pub(crate) struct LoaderConfig {
     pub(crate) account: String,
     /// Folder for rejected rows, made when there are any.
     pub(crate) rejects_dir: PathBuf,
+    /// Folder for what is known of loads that are under way. Default: `speedtrap-loader` under `$XDG_STATE_HOME` or
+    /// `~/.local/state`.
+    pub(crate) state_dir: Option<PathBuf>,
     /// Nodes to tell of a committed load, tried in order. Without one, nodes notice within the hour their cache lasts.
     pub(crate) node_urls: Vec<String>,
     /// How often a load may start again by itself: 0 to 100.
@@ -112,6 +117,7 @@ impl Default for LoaderConfig {
         Self {
             account: "000000000000".to_owned(),
             rejects_dir: PathBuf::from("rejects"),
+            state_dir: None,
             node_urls: Vec::new(),
             max_restarts: 5,
             firehose: FirehoseConfig {
@@ -223,6 +229,13 @@ impl LoaderConfig {
         if faults.is_empty() { Ok(()) } else { Err(ConfigError::Faults { faults }) }
     }
 
+    /// Where the journals of loads are kept; nowhere for a user without a home.
+    pub(crate) fn state_dir(&self) -> Option<PathBuf> {
+        let folder = |name| std::env::var_os(name).map(PathBuf::from).filter(|folder| folder.is_absolute());
+        let usual = || folder("XDG_STATE_HOME").or_else(|| Some(folder("HOME")?.join(".local/state")));
+        self.state_dir.clone().or_else(|| Some(usual()?.join("speedtrap-loader")))
+    }
+
     /// The bucket's name.
     pub(crate) fn bucket(&self) -> String {
         self.s3.bucket.clone().unwrap_or_else(|| format!("rtr-iot-drivers-{}", self.account))
@@ -237,6 +250,17 @@ impl LoaderConfig {
                 .map_err(|error| ConfigError::Unreadable(format!("warehouse.url_file `{}`: {error}", file.display()))),
             (None, None) => Err(ConfigError::Unreadable("warehouse.url is not set".to_owned())),
         }
+    }
+
+    /// Stands for all places a load goes to, and says nothing about them.
+    pub(crate) fn target(&self, aws: &AwsEnvironment) -> Result<String, ConfigError> {
+        let url = self.warehouse_url()?;
+        // Another user or password leads to the same warehouse.
+        let warehouse = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+        let warehouse = warehouse.rsplit_once('@').map_or(warehouse, |(_, place)| place);
+        let endpoint = aws.endpoint_url.clone().unwrap_or_default();
+        let places = [endpoint.as_str(), &self.account, &self.firehose.stream, &self.bucket(), &self.s3.prefix, warehouse];
+        Ok(hex(&Sha256::digest(places.join("\n"))[..8]))
     }
 
     /// How remote calls are repeated.

@@ -47,10 +47,10 @@ pub(crate) struct CsvReaderArgs {
     pub(crate) meter: Arc<Meter>,
 }
 
-/// A record that gives its credit back when it is dropped.
+/// A record with the credit it was read for.
 pub(crate) struct CreditedRecord {
     pub(crate) record: PackedRecord,
-    pub(crate) _credit: OwnedSemaphorePermit,
+    pub(crate) credit: OwnedSemaphorePermit,
 }
 
 /// The file when it has been read to its end.
@@ -142,7 +142,7 @@ struct Reading {
 
 impl Reading {
     fn run(mut self) -> Result<(FileSummary, u64), LoadFault> {
-        let mut source = self.file.read();
+        let mut source = self.file.read(&self.progress);
         let mut input = BufReader::with_capacity(1 << 18, &mut source);
         let (rows, rejected) = self.read_rows(&mut input)?;
         drop(input);
@@ -179,6 +179,7 @@ impl Reading {
                 }
             }
             self.progress.read(rows, rejected);
+            self.progress.known(self.rows_known);
         }
         if let Some(record) = self.packer.take() {
             self.send(record)?;
@@ -190,7 +191,7 @@ impl Reading {
     fn send(&self, record: PackedRecord) -> Result<(), LoadFault> {
         let ended = || LoadFault::Crashed("the writer is gone".to_owned());
         let credit = self.runtime.block_on(Arc::clone(&self.credit).acquire_owned()).map_err(|_closed| ended())?;
-        let record = CreditedRecord { record, _credit: credit };
+        let record = CreditedRecord { record, credit };
         self.writer.cast(FirehoseWriterMsg::Accept(record)).map_err(|_gone| ended())
     }
 }

@@ -7,7 +7,8 @@ use crate::csv_rows::FileFault;
 use crate::ports::PortError;
 
 /// The remote side of a failed call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Remote {
     Firehose,
     Bucket,
@@ -39,11 +40,19 @@ pub(crate) enum LoadFault {
         "the counts do not add up: {0}\n  next: this is a bug, please report it; the ledger row of the load shows what was written"
     )]
     Unreconciled(String),
+    #[error(
+        "another loader, process {pid}, works at load {load_id}\n  next: wait for it, `speedtrap-loader status {load_id}` shows how far it is"
+    )]
+    Busy { load_id: String, pid: u32 },
     #[error("an actor crashed: {0}\n  next: this is a bug, please report it; loading the file again completes it")]
     Crashed(String),
     #[error("gave up after {restarts} restarts: {last}")]
     GaveUp { restarts: u32, last: Box<LoadFault> },
-    #[error("interrupted\n  next: load the file again; that completes it")]
+    #[error(
+        "there is no load `{wanted}`\n  next: `speedtrap-loader status` lists those of this machine; others need their whole id"
+    )]
+    LoadMissing { wanted: String },
+    #[error("interrupted\n  next: load the file again; it goes on where it stopped")]
     Interrupted,
 }
 
@@ -57,10 +66,16 @@ impl LoadFault {
         }
     }
 
-    /// The exit code: 1 failed, 4 not found, 69 unreachable, 130 interrupted.
+    /// Whether the same file would fail in the same way again.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self, Self::File { .. } | Self::FileMissing { .. } | Self::Unreconciled(_))
+    }
+
+    /// The exit code: 1 failed, 4 not found, 5 refused, 69 unreachable, 130 interrupted.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::FileMissing { .. } => 4,
+            Self::FileMissing { .. } | Self::LoadMissing { .. } => 4,
+            Self::Busy { .. } => 5,
             Self::Remote { cause, .. } if cause.is_passing() => 69,
             Self::GaveUp { last, .. } => last.exit_code(),
             Self::Interrupted => 130,

@@ -1,6 +1,7 @@
 //! Puts records into Firehose, a few calls at a time.
 //!
-//! Child of LoadSupervisor. Receives `Accept` and at last `FileEnded` from CsvReader; sends `AllSent` to S3Lister.
+//! Child of LoadSupervisor. Receives `Accept` and at last `FileEnded` from CsvReader; sends `Accepted` to LoadJournal
+//! and at last `AllSent` to S3Lister.
 //! Records that Firehose did not take are sent again alone. A Firehose that stays unavailable past the retry budget ends this try
 //! of the load, and the supervisor starts another.
 
@@ -14,8 +15,10 @@ use tracing::{debug, info};
 
 use crate::csv_reader::{CreditedRecord, FileSummary};
 use crate::fault::{LoadFault, Remote};
+use crate::load_journal::{AcceptedRecords, LoadJournalMsg};
 use crate::pack::call_len;
 use crate::ports::{Firehose, PortError, PutOutcome};
+use crate::progress::Stage;
 use crate::retry::Retry;
 use crate::s3_lister::S3ListerMsg;
 use crate::tasks::Tasks;
@@ -29,8 +32,8 @@ pub(crate) enum FirehoseWriterMsg {
         file: FileSummary,
         known: u64,
     },
-    /// A call ended; `Ok` tells how many rows it brought.
-    PutEnded(Result<u64, LoadFault>),
+    /// A call ended; `Ok` tells what it brought.
+    PutEnded(Result<AcceptedRecords, LoadFault>),
     TaskCrashed(String),
 }
 
@@ -41,6 +44,7 @@ pub(crate) struct FirehoseWriterArgs {
     pub(crate) max_calls: usize,
     pub(crate) retry: Retry,
     pub(crate) lister: Mailbox<S3ListerMsg>,
+    pub(crate) journal: Mailbox<LoadJournalMsg>,
 }
 
 pub(crate) struct FirehoseWriterState {
@@ -75,7 +79,7 @@ impl Actor for FirehoseWriter {
         match message {
             FirehoseWriterMsg::Accept(record) => state.queue.push_back(record),
             FirehoseWriterMsg::FileEnded { file, known } => state.file = Some((file, known)),
-            FirehoseWriterMsg::PutEnded(rows) => state.put_ended(rows?),
+            FirehoseWriterMsg::PutEnded(accepted) => state.put_ended(accepted?)?,
             FirehoseWriterMsg::TaskCrashed(reason) => return Err(LoadFault::Crashed(reason).into()),
         }
         state.start_calls();
@@ -94,22 +98,23 @@ impl FirehoseWriterState {
             self.calls += 1;
             self.tasks.run(async move {
                 let rows = batch.iter().map(|queued| queued.record.rows).sum();
-                let records = batch.iter().map(|queued| queued.record.data.clone()).collect();
+                let lines = batch.iter().map(|queued| queued.record.lines).collect();
+                let (records, credit) = batch.into_iter().map(|queued| (queued.record.data, queued.credit)).unzip();
                 let put = put_all(firehose.as_ref(), records, &retry).await;
-                // Only now the batch is dropped and its credit returns to the reader.
-                drop(batch);
-                FirehoseWriterMsg::PutEnded(put.map(|()| rows))
+                FirehoseWriterMsg::PutEnded(put.map(|()| AcceptedRecords { lines, rows, credit }))
             });
         }
     }
 
-    fn put_ended(&mut self, rows: u64) {
+    fn put_ended(&mut self, accepted: AcceptedRecords) -> Result<(), ActorProcessingErr> {
         if self.rows_sent == 0 {
-            info!(rows, "first rows accepted by Firehose");
+            info!(rows = accepted.rows, "first rows accepted by Firehose");
         }
         self.calls -= 1;
-        self.rows_sent += rows;
+        self.rows_sent += accepted.rows;
         self.args.retry.progress.sent(self.rows_sent);
+        self.args.journal.cast(LoadJournalMsg::Accepted(accepted))?;
+        Ok(())
     }
 
     fn tell_end(&mut self) -> Result<(), ActorProcessingErr> {
@@ -118,6 +123,7 @@ impl FirehoseWriterState {
         }
         if let Some((file, known)) = self.file.take() {
             info!(rows = self.rows_sent, known, "all rows accepted by Firehose");
+            self.args.retry.progress.enters(Stage::Staging);
             self.args.lister.cast(S3ListerMsg::AllSent { file, sent: self.rows_sent + known })?;
         }
         Ok(())

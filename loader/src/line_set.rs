@@ -28,7 +28,6 @@ impl LineSet {
     }
 
     /// Adds all lines from the first to the last; those beyond any file are left out.
-    #[allow(dead_code, reason = "the journal of acknowledged records comes next")]
     pub(crate) fn insert_range(&mut self, (first, last): (u64, u64)) {
         for line in first..=last.min(MAX_LINES - 1) {
             self.insert(line);

@@ -5,16 +5,21 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
+use jiff::Timestamp;
 use speedtrap_actors::flow::{Backoff, RetryBudget};
 use speedtrap_actors::observe::{ActorTable, Meter};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::aws::{Bucket, DeliveryStream};
 use crate::config::{AwsEnvironment, ConfigError, LoaderConfig};
 use crate::fault::{LoadFault, Remote};
+use crate::journal::What;
+use crate::journal_file::{Journal, Journals};
 use crate::load_file::LoadFile;
-use crate::notify::tell_nodes;
-use crate::progress::Progress;
+use crate::load_journal;
+use crate::load_ledger::Committed;
+use crate::notify::{tell_nodes, tell_of_earlier_loads};
+use crate::progress::{Progress, Stage};
 use crate::report::LoadReport;
 use crate::retry::Retry;
 use crate::supervisor::{LoadPlan, LoadPorts, LoadSupervisor};
@@ -29,6 +34,9 @@ const FIRST_ANSWER: Duration = Duration::from_secs(5);
 /// S3 dates an object by the beginning of its upload. Firehose's objects have at most 128 MiB; this is generous for them.
 const LONGEST_UPLOAD: Duration = Duration::from_secs(10 * 60);
 
+/// A node that is away is told at the next start, or by `watch`; its drivers are out of date meanwhile, for an hour at most.
+const TELL_FOR: Duration = Duration::from_secs(60);
+
 /// How long the tree may take to end after an interruption.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
@@ -36,6 +44,8 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 pub(crate) struct Loader {
     config: LoaderConfig,
     ports: LoadPorts,
+    journals: Journals,
+    target: String,
     actors: ActorTable,
 }
 
@@ -43,14 +53,23 @@ impl Loader {
     /// Opens no connection yet.
     pub(crate) fn new(config: LoaderConfig, aws: &AwsEnvironment, sdk: &SdkConfig) -> Result<Self, ConfigError> {
         let path_style = config.s3.path_style.unwrap_or(aws.endpoint_url.is_some());
-        let warehouse = SqlWarehouse::new(&config.warehouse_url()?, &config.warehouse)
-            .map_err(|error| ConfigError::Unreadable(format!("warehouse.url: {error}")))?;
         let ports = LoadPorts {
             firehose: Arc::new(DeliveryStream::new(sdk, &config.firehose.stream)),
             objects: Arc::new(Bucket::new(sdk, &config.bucket(), &config.s3.prefix, path_style)),
-            warehouse: Arc::new(warehouse),
+            warehouse: Arc::new(warehouse(&config)?),
         };
-        Ok(Self { config, ports, actors: ActorTable::default() })
+        let journals = Journals::new(config.state_dir().as_deref());
+        let target = config.target(aws)?;
+        Ok(Self { config, ports, journals, target, actors: ActorTable::default() })
+    }
+
+    /// Sends the messages that an earlier process could not, and forgets the oldest loads.
+    pub(crate) async fn settle_earlier_loads(&self) {
+        tell_of_earlier_loads(&self.config.node_urls, &self.journals).await;
+        let journals = self.journals.clone();
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || journals.prune()).await {
+            warn!(%error, "journals of old loads could not be taken away");
+        }
     }
 
     /// Loads one file, unless the ledger has it. Whoever drops this must have let `interrupted` end it before.
@@ -60,24 +79,38 @@ impl Loader {
         progress: &Progress,
         interrupted: impl Future<Output = ()>,
     ) -> Result<LoadReport, LoadFault> {
-        let owned = path.to_owned();
-        let identified = tokio::task::spawn_blocking(move || LoadFile::identify(&owned)).await;
-        let file = identified.map_err(|error| LoadFault::Crashed(error.to_string()))??;
-        info!(file = file.name, load_id = file.load_id, "load begins");
-        let work = self.load_identified(&file, progress, interrupted);
-        let report = work.await?;
-        report.reconcile()?;
-        tell_nodes(&self.config.node_urls, &report).await;
-        Ok(report)
+        let (owned, journals) = (path.to_owned(), self.journals.clone());
+        let opened = tokio::task::spawn_blocking(move || {
+            let file = LoadFile::identify(&owned)?;
+            let journal = journals.open(&file.load_id)?;
+            Ok::<_, LoadFault>((file, journal))
+        });
+        let (file, journal) = opened.await.map_err(|error| LoadFault::Crashed(error.to_string()))??;
+        let mut interrupted = std::pin::pin!(interrupted);
+        let loaded = self.load_identified(&file, &journal, progress, &mut interrupted).await;
+        match loaded.and_then(|report| report.reconcile().map(|()| report)) {
+            Ok(report) => {
+                progress.enters(Stage::Telling);
+                tokio::select! {
+                    () = tell_nodes(&self.config.node_urls, &journal, TELL_FOR) => {}
+                    () = interrupted => {}
+                }
+                Ok(report)
+            }
+            Err(fault) => {
+                load_journal::append(&journal, What::Failed { reason: fault.to_string(), is_final: fault.is_final() }).await?;
+                Err(fault)
+            }
+        }
     }
 
     async fn load_identified(
         &self,
         file: &LoadFile,
+        journal: &Journal,
         progress: &Progress,
-        interrupted: impl Future<Output = ()>,
+        mut interrupted: &mut (impl Future<Output = ()> + Unpin),
     ) -> Result<LoadReport, LoadFault> {
-        let mut interrupted = std::pin::pin!(interrupted);
         let first = RetryBudget { most_elapsed: FIRST_ANSWER, ..self.config.retry() };
         let retry = Retry { budget: first, meter: Meter::new(), progress: progress.clone() };
         let found = tokio::select! {
@@ -85,18 +118,24 @@ impl Loader {
             () = &mut interrupted => return Err(LoadFault::Interrupted),
         };
         if let Some(committed) = found {
+            if journal.state().committed.is_none() {
+                self.note_commit(file, journal, committed).await?;
+            }
             return Ok(LoadReport::already_loaded(file, committed));
         }
         let bucket = tokio::select! {
             listing = retry.call(Remote::Bucket, || self.ports.objects.list(Some(SystemTime::now()))) => listing?,
             () = &mut interrupted => return Err(LoadFault::Interrupted),
         };
-        let since = bucket.newest.and_then(|newest| newest.checked_sub(LONGEST_UPLOAD));
-        let started = LoadSupervisor::start(self.plan(file, since), self.ports.clone(), &self.actors, progress.clone()).await;
+        let since = self.begin(file, journal, bucket.newest).await?;
+        let started =
+            LoadSupervisor::start(self.plan(file, journal.clone(), since), self.ports.clone(), &self.actors, progress.clone())
+                .await;
         let (supervisor, end) = started.map_err(|error| LoadFault::Crashed(error.to_string()))?;
         tokio::select! {
             end = end => {
                 let end = end.map_err(|_| LoadFault::Crashed("the supervisor ended without a word".to_owned()))??;
+                self.note_commit(file, journal, end.committed).await?;
                 Ok(LoadReport::committed(file, end))
             }
             () = &mut interrupted => {
@@ -107,7 +146,46 @@ impl Loader {
         }
     }
 
-    fn plan(&self, file: &LoadFile, since: Option<SystemTime>) -> LoadPlan {
+    async fn note_commit(&self, file: &LoadFile, journal: &Journal, committed: Committed) -> Result<(), LoadFault> {
+        if journal.state().load_id.is_empty() {
+            load_journal::append(journal, self.begun(file, None)).await?;
+        }
+        let Committed { rows, merged, superseded, rejected } = committed;
+        let to_tell = !self.config.node_urls.is_empty();
+        load_journal::append(journal, What::Committed { rows, merged, superseded, rejected, to_tell }).await
+    }
+
+    /// Notes the beginning, or that an earlier try goes on; gives the time before which no object holds a row of the load.
+    async fn begin(
+        &self,
+        file: &LoadFile,
+        journal: &Journal,
+        newest: Option<SystemTime>,
+    ) -> Result<Option<SystemTime>, LoadFault> {
+        let earlier = journal.state();
+        // The journal may know of a commit that a warehouse set back to an earlier day does not: then nothing counts any more.
+        let goes_on = earlier.load_id == file.load_id && earlier.target == self.target && earlier.committed.is_none();
+        let since =
+            if goes_on { earlier.since } else { newest.and_then(|at| at.checked_sub(LONGEST_UPLOAD)).and_then(timestamp) };
+        let accepted = if goes_on { earlier.accepted.len() } else { 0 };
+        info!(file = file.name, load_id = file.load_id, accepted, "load begins");
+        let what =
+            if goes_on { What::Resumed { pid: std::process::id(), file: file.mark.clone() } } else { self.begun(file, since) };
+        load_journal::append(journal, what).await?;
+        Ok(since.map(SystemTime::from))
+    }
+
+    fn begun(&self, file: &LoadFile, since: Option<Timestamp>) -> What {
+        What::Begun {
+            load_id: file.load_id.clone(),
+            target: self.target.clone(),
+            file: file.mark.clone(),
+            since,
+            pid: std::process::id(),
+        }
+    }
+
+    fn plan(&self, file: &LoadFile, journal: Journal, since: Option<SystemTime>) -> LoadPlan {
         let config = &self.config;
         LoadPlan {
             file: file.clone(),
@@ -119,8 +197,19 @@ impl Loader {
             poll: config.s3.poll,
             staged_timeout: config.s3.staged_timeout,
             retry: config.retry(),
+            journal,
             restart: Backoff { first: Duration::from_millis(200), most: Duration::from_secs(30) },
             max_restarts: config.max_restarts,
         }
     }
+}
+
+/// The warehouse; opens no connection yet.
+pub(crate) fn warehouse(config: &LoaderConfig) -> Result<SqlWarehouse, ConfigError> {
+    let warehouse = SqlWarehouse::new(&config.warehouse_url()?, &config.warehouse);
+    warehouse.map_err(|error| ConfigError::Unreadable(format!("warehouse.url: {error}")))
+}
+
+fn timestamp(at: SystemTime) -> Option<Timestamp> {
+    Timestamp::try_from(at).ok()
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! drivers.csv > CsvReader > FirehoseWriter > Firehose > S3 > S3Lister > WarehouseCopier > warehouse
-//!                     all four under LoadSupervisor, one-for-all
+//!                     all under LoadSupervisor, one-for-all
 //! ```
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that fails may panic"))]
@@ -18,10 +18,14 @@ mod csv_rows;
 mod fakes;
 mod fault;
 mod firehose_writer;
+mod journal;
+mod journal_file;
 mod line_set;
 mod load;
 mod load_file;
+mod load_journal;
 mod load_ledger;
+mod load_status;
 mod notify;
 mod pack;
 mod ports;

@@ -1,10 +1,30 @@
 //! How far a load has come; shared by its actors and whoever shows it.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::fault::Remote;
+use crate::journal::{Sample, Waiting};
+
+/// What a load is about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Stage {
+    /// Ledger and bucket are asked what is there already.
+    #[default]
+    Looking,
+    /// Rows go to Firehose.
+    Sending,
+    /// All rows are sent; they are awaited in the bucket.
+    Staging,
+    /// All rows are in the bucket and go into the warehouse.
+    Committing,
+    /// The warehouse has them; a node is told.
+    Telling,
+}
 
 /// Row counts of the present try. A cheap handle.
 #[derive(Debug, Clone, Default)]
@@ -12,40 +32,53 @@ pub(crate) struct Progress(Arc<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
+    bytes: AtomicU64,
+    read_bytes: AtomicU64,
     read: AtomicU64,
+    known: AtomicU64,
     sent: AtomicU64,
     staged: AtomicU64,
     merged: AtomicU64,
     rejected: AtomicU64,
     restarts: AtomicU64,
-    waits: Mutex<Vec<Wait>>,
+    now: Mutex<Now>,
 }
 
-/// A remote side that does not do what it is asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Wait {
-    pub(crate) remote: Remote,
-    pub(crate) reason: String,
-    pub(crate) since: SystemTime,
+#[derive(Debug, Default)]
+struct Now {
+    stage: Stage,
+    waits: Vec<Waiting>,
 }
 
-/// The counts at one moment.
+/// What a terminal shows beside a [`Sample`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Seen {
-    pub(crate) read: u64,
-    pub(crate) sent: u64,
-    pub(crate) staged: u64,
+pub(crate) struct Extent {
+    pub(crate) bytes: u64,
+    pub(crate) read_bytes: u64,
     pub(crate) merged: u64,
-    pub(crate) rejected: u64,
-    pub(crate) restarts: u64,
 }
 
 impl Progress {
+    /// The size of the file.
+    pub(crate) fn file_is(&self, bytes: u64) {
+        self.0.bytes.store(bytes, Relaxed);
+    }
+
+    pub(crate) fn read_bytes(&self, bytes: u64) {
+        self.0.read_bytes.store(bytes, Relaxed);
+    }
+
     pub(crate) fn read(&self, rows: u64, rejected: u64) {
         self.0.read.store(rows, Relaxed);
         self.0.rejected.store(rejected, Relaxed);
     }
 
+    /// Rows that were sent by an earlier try.
+    pub(crate) fn known(&self, rows: u64) {
+        self.0.known.store(rows, Relaxed);
+    }
+
+    /// Rows that this try has sent.
     pub(crate) fn sent(&self, rows: u64) {
         self.0.sent.store(rows, Relaxed);
     }
@@ -58,47 +91,58 @@ impl Progress {
         self.0.merged.store(rows, Relaxed);
     }
 
+    pub(crate) fn enters(&self, stage: Stage) {
+        self.now().stage = stage;
+    }
+
     /// A call to it failed and will be repeated.
     pub(crate) fn waits_for(&self, remote: Remote, reason: &str) {
-        self.with_waits(|waits| waits.push(Wait { remote, reason: reason.to_owned(), since: SystemTime::now() }));
+        self.now().waits.push(Waiting { remote, reason: reason.to_owned(), since: Timestamp::now() });
     }
 
     /// The call worked, or was given up.
     pub(crate) fn waits_no_more_for(&self, remote: Remote) {
-        self.with_waits(|waits| {
-            if let Some(place) = waits.iter().position(|wait| wait.remote == remote) {
-                waits.remove(place);
-            }
-        });
+        let mut now = self.now();
+        if let Some(place) = now.waits.iter().position(|wait| wait.remote == remote) {
+            now.waits.remove(place);
+        }
     }
 
-    /// The longest wait of those that last.
-    #[allow(dead_code, reason = "status comes next")]
-    pub(crate) fn wait(&self) -> Option<Wait> {
-        self.with_waits(|waits| waits.first().cloned())
-    }
-
-    fn with_waits<T>(&self, use_them: impl FnOnce(&mut Vec<Wait>) -> T) -> T {
-        // A panic cannot leave the list half done.
-        use_them(&mut self.0.waits.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// All counts begin again, since a restart sends the file again.
+    /// All counts begin again, since a restart reads the file again.
     pub(crate) fn restarted(&self) {
-        for count in [&self.0.read, &self.0.sent, &self.0.staged, &self.0.merged, &self.0.rejected] {
+        let counts = &self.0;
+        for count in [&counts.read_bytes, &counts.read, &counts.known, &counts.sent, &counts.staged, &counts.rejected] {
             count.store(0, Relaxed);
         }
         self.0.restarts.fetch_add(1, Relaxed);
+        self.enters(Stage::Looking);
     }
 
-    pub(crate) fn seen(&self) -> Seen {
-        Seen {
-            read: self.0.read.load(Relaxed),
-            sent: self.0.sent.load(Relaxed),
-            staged: self.0.staged.load(Relaxed),
-            merged: self.0.merged.load(Relaxed),
-            rejected: self.0.rejected.load(Relaxed),
-            restarts: self.0.restarts.load(Relaxed),
+    /// The counts at this moment, and the longest wait that lasts.
+    pub(crate) fn sample(&self) -> Sample {
+        let counts = &self.0;
+        let now = self.now();
+        Sample {
+            stage: now.stage,
+            rows: counts.read.load(Relaxed),
+            rejected: counts.rejected.load(Relaxed),
+            sent: counts.sent.load(Relaxed) + counts.known.load(Relaxed),
+            staged: counts.staged.load(Relaxed),
+            restarts: counts.restarts.load(Relaxed),
+            waiting: now.waits.first().cloned(),
         }
+    }
+
+    pub(crate) fn extent(&self) -> Extent {
+        Extent {
+            bytes: self.0.bytes.load(Relaxed),
+            read_bytes: self.0.read_bytes.load(Relaxed),
+            merged: self.0.merged.load(Relaxed),
+        }
+    }
+
+    fn now(&self) -> MutexGuard<'_, Now> {
+        // A panic cannot leave it half done.
+        self.0.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -19,6 +19,7 @@ use crate::csv_reader::FileSummary;
 use crate::fault::{LoadFault, Remote};
 use crate::line_set::LineSet;
 use crate::ports::{Listing, ObjectStore};
+use crate::progress::Stage;
 use crate::retry::Retry;
 use crate::staged_objects::{self, StagedObject};
 use crate::supervisor::LoadStep;
@@ -162,6 +163,7 @@ impl S3ListerState {
     fn tell_if_complete(&mut self) -> Result<bool, ActorProcessingErr> {
         let Some(sent) = self.sent.take_if(|sent| self.staged.len() >= sent.rows) else { return Ok(false) };
         info!(rows = sent.rows, objects = self.ours.len(), "all rows staged");
+        self.args.retry.progress.enters(Stage::Committing);
         let keys = std::mem::take(&mut self.ours);
         let load = StagedLoad { file: sent.file, sent: sent.rows, staged: self.staged.len(), keys };
         self.args.copier.cast(WarehouseCopierMsg::Commit(load))?;

@@ -1,8 +1,10 @@
-//! Keeps the actors of one load alive: CsvReader, FirehoseWriter, S3Lister, WarehouseCopier.
+//! Keeps the actors of one load alive: CsvReader, FirehoseWriter, S3Lister, WarehouseCopier,
+//! LoadJournal.
 //!
-//! Root of the loader's tree, one-for-all: when one child fails, all are ended and started again after a delay, and the file is
-//! sent again from its beginning. That repeats rows in the bucket, not in the warehouse, where rows count once by line. A fault
-//! that a restart cannot mend, and the one after the last allowed restart, ends the load.
+//! Root of the loader's tree, one-for-all: when one child fails, all are ended and started again after a delay, and the rows
+//! that Firehose has not accepted are sent. That may repeat rows in the bucket, not in the warehouse, where rows count once by
+//! line. Accepted rows that never reach the bucket are sent once more. A fault that a restart cannot mend, and the one after the
+//! last allowed restart, ends the load.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -16,11 +18,14 @@ use tracing::warn;
 use crate::csv_reader::{CsvReader, CsvReaderArgs, CsvReaderMsg, FileSummary};
 use crate::fault::LoadFault;
 use crate::firehose_writer::{FirehoseWriter, FirehoseWriterArgs};
+use crate::journal::What;
+use crate::journal_file::Journal;
 use crate::line_set::LineSet;
 use crate::load_file::LoadFile;
+use crate::load_journal::{self, LoadJournal, LoadJournalArgs};
 use crate::load_ledger::Committed;
 use crate::ports::{Firehose, ObjectStore, Warehouse};
-use crate::progress::Progress;
+use crate::progress::{Progress, Stage};
 use crate::retry::Retry;
 use crate::s3_lister::{S3Lister, S3ListerArgs};
 use crate::warehouse_copier::{WarehouseCopier, WarehouseCopierArgs};
@@ -71,7 +76,7 @@ pub(crate) struct LoadPorts {
 }
 
 /// How a load is done.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct LoadPlan {
     pub(crate) file: LoadFile,
     pub(crate) rejects_dir: std::path::PathBuf,
@@ -84,6 +89,7 @@ pub(crate) struct LoadPlan {
     pub(crate) staged_timeout: Duration,
     pub(crate) retry: RetryBudget,
     pub(crate) restart: Backoff,
+    pub(crate) journal: Journal,
     pub(crate) max_restarts: u32,
 }
 
@@ -106,6 +112,8 @@ pub(crate) struct LoadSupervisorState {
     spot: Spot,
     started_at: SystemTime,
     generation: u32,
+    /// Whether accepted rows were sent once more.
+    has_resent: bool,
     children: Vec<(Spot, ActorCell)>,
     reader: Option<Mailbox<CsvReaderMsg>>,
 }
@@ -152,6 +160,7 @@ impl Actor for LoadSupervisor {
             spot: Spot::root("LoadSupervisor", "load"),
             started_at: SystemTime::now(),
             generation: 0,
+            has_resent: false,
             children: Vec::new(),
             reader: None,
         })
@@ -167,9 +176,12 @@ impl Actor for LoadSupervisor {
             LoadSupervisorMsg::StartChildren => state.start_children(myself.get_cell()).await?,
             LoadSupervisorMsg::Stepped(generation, _) if generation != state.generation => {}
             LoadSupervisorMsg::Stepped(_, LoadStep::Looked { staged }) => {
+                let mut known = staged;
+                known.insert_all(&state.plan.journal.state().accepted);
+                state.progress.enters(Stage::Sending);
                 if let Some(reader) = &state.reader {
                     // A reader that is gone is reported as a failed child.
-                    let _gone = reader.cast(CsvReaderMsg::ReadFile(staged));
+                    let _gone = reader.cast(CsvReaderMsg::ReadFile(known));
                 }
             }
             LoadSupervisorMsg::Stepped(_, LoadStep::Committed { file, sent, staged, committed }) => {
@@ -209,6 +221,11 @@ impl LoadSupervisorState {
         let supervisor = Outlet::new(move |step| mailbox.cast(LoadSupervisorMsg::Stepped(generation, step)));
         let (plan, ports, progress) = (self.plan.clone(), self.ports.clone(), self.progress.clone());
 
+        let spot = self.spot.child("LoadJournal", "load_journal");
+        let args = |meter| LoadJournalArgs { journal: plan.journal.clone(), progress: progress.clone(), meter };
+        let journal = self.actors.spawn(&spot, Some(myself.clone()), LoadJournal, args).await?;
+        self.children.push((spot, journal.cell()));
+
         let spot = self.spot.child("WarehouseCopier", "warehouse_copier");
         let retry = |meter| Retry { budget: plan.retry, meter, progress: progress.clone() };
         let args = |meter| WarehouseCopierArgs {
@@ -238,7 +255,7 @@ impl LoadSupervisorState {
 
         let spot = self.spot.child("FirehoseWriter", "firehose_writer");
         let (firehose, max_calls) = (ports.firehose, plan.max_calls);
-        let args = |meter| FirehoseWriterArgs { firehose, max_calls, retry: retry(meter), lister };
+        let args = |meter| FirehoseWriterArgs { firehose, max_calls, retry: retry(meter), lister, journal };
         let writer = self.actors.spawn(&spot, Some(myself.clone()), FirehoseWriter, args).await?;
         self.children.push((spot, writer.cell()));
 
@@ -266,6 +283,15 @@ impl LoadSupervisorState {
         };
         self.end_children().await;
         let restarts = self.generation - 1;
+        if matches!(fault, LoadFault::NotStaged { .. }) && !self.has_resent {
+            self.has_resent = true;
+            if let Err(fault) = load_journal::append(&self.plan.journal, What::Forgotten).await {
+                self.end(Err(fault)).await;
+                return true;
+            }
+            self.start_again(&path, &fault, Duration::ZERO);
+            return false;
+        }
         if !fault.is_worth_a_restart() {
             self.end(Err(fault)).await;
             return true;
@@ -274,12 +300,15 @@ impl LoadSupervisorState {
             self.end(Err(LoadFault::GaveUp { restarts, last: Box::new(fault) })).await;
             return true;
         }
-        let delay = self.plan.restart.delay(restarts, rand::random());
+        self.start_again(&path, &fault, self.plan.restart.delay(restarts, rand::random()));
+        false
+    }
+
+    fn start_again(&self, path: &str, fault: &LoadFault, delay: Duration) {
         warn!(actor = path, reason = %fault, delay_ms = delay.as_millis(), "the load starts again");
-        self.actors.failed(&path, &fault.to_string());
+        self.actors.failed(path, &fault.to_string());
         self.progress.restarted();
         self.mailbox.cast_after(delay, || LoadSupervisorMsg::StartChildren);
-        false
     }
 
     /// Two generations must not run side by side: both would write the same rejects file.

@@ -69,6 +69,7 @@ pub fn loader(endpoints: &Endpoints, file: &Path, rejects: &Path) -> Result<Comm
     endpoints.aws_environment(&mut command);
     command.env("SPEEDTRAP_LOADER_WAREHOUSE__URL", &endpoints.warehouse_url);
     command.arg("load").arg(file).arg("--json").arg("--rejects-dir").arg(rejects);
+    command.arg("--state-dir").arg(rejects.with_file_name("loader-state"));
     Ok(command)
 }
 

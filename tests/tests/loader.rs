@@ -50,6 +50,7 @@ impl Cloud {
     fn loader(&self, file: &Path) -> Command {
         let mut command = Command::new(program("speedtrap-loader"));
         command.arg("load").arg(file).arg("--json").arg("--rejects-dir").arg(self.folder.path().join("rejects"));
+        command.arg("--state-dir").arg(self.folder.path().join("state"));
         command
             .env("AWS_ENDPOINT_URL", self.endpoint("aws_endpoint_url"))
             .env("AWS_REGION", self.endpoint("region"))

@@ -175,6 +175,7 @@ impl<'a> Demo<'a> {
         let step = Step::start("loading drivers through Firehose and S3 into the warehouse");
         let mut command = self.command(&self.programs.loader);
         command.arg("load").arg(file).args(["--json", "--rejects-dir"]).arg(self.work.join("rejects"));
+        command.arg("--state-dir").arg(self.work.join("loader"));
         command.env("SPEEDTRAP_LOADER_WAREHOUSE__URL", self.stack.warehouse.url());
         let finished = self.run("loader", command)?;
         let Loaded { rows, drivers, rejected, rejects_file } = parse(finished, "the loader")?;

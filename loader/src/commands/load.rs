@@ -16,9 +16,9 @@ use crate::progress::Progress;
 
 #[derive(Debug, Args)]
 pub(super) struct LoadArgs {
-    /// CSV files with the header first_name,last_name,licensePlate,email,address,city,state,zipcode,phoneNumber,myphone.
-    #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
+    /// CSV files, or patterns such as 'in/*.csv', with the header first_name,last_name,licensePlate,email,address,city,state,zipcode,phoneNumber,myphone.
+    #[arg(required = true, value_name = "FILE|GLOB")]
+    files: Vec<String>,
     /// Print one JSON object a file to stdout.
     #[arg(long)]
     json: bool,
@@ -28,8 +28,11 @@ pub(super) struct LoadArgs {
     /// Folder for rejected rows [default: rejects]
     #[arg(long, value_name = "DIR")]
     rejects_dir: Option<PathBuf>,
+    /// Folder of what is known of loads [default: speedtrap-loader under $XDG_STATE_HOME or ~/.local/state]
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
     /// TOML file; the environment and flags go over it.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE|GLOB")]
     config: Option<PathBuf>,
 }
 
@@ -39,10 +42,9 @@ impl LoadArgs {
         let mut config = LoaderConfig::read(self.config.as_deref(), std::env::vars())?;
         config.node_urls.extend(self.node_url);
         config.rejects_dir = self.rejects_dir.unwrap_or(config.rejects_dir);
+        config.state_dir = self.state_dir.or(config.state_dir);
         config.validate(&aws)?;
-        if let Some(missing) = self.files.iter().find(|file| !file.exists()) {
-            return Err(LoadFault::FileMissing { path: missing.clone() }.into());
-        }
+        let files = found(&self.files)?;
         let sdk = aws::sdk_config(config.firehose.call_timeout).await;
         if sdk.region().is_none() {
             return Err(ConfigError::Unreadable("no AWS region: set AWS_REGION".to_owned()).into());
@@ -50,7 +52,8 @@ impl LoadArgs {
         let loader = Loader::new(config, &aws, &sdk)?;
         let interrupted = interruption();
         let (mut worst, mut failure) = (0, None);
-        for file in &self.files {
+        loader.settle_earlier_loads().await;
+        for file in &files {
             let progress = Progress::default();
             let load = loader.load(file, &progress, wait_for(interrupted.clone()));
             let result = shown(load, &progress, &file.display().to_string()).await;
@@ -60,7 +63,7 @@ impl LoadArgs {
                     print(&report, self.json, report.summary())?;
                 }
                 // The files behind it may be good; remote sides that are gone stay gone.
-                Err(fault) if matches!(fault.exit_code(), 1 | 4) && self.files.len() > 1 => {
+                Err(fault) if matches!(fault.exit_code(), 1 | 4 | 5) && files.len() > 1 => {
                     error!("{fault}");
                     failure.get_or_insert(fault);
                 }
@@ -68,5 +71,47 @@ impl LoadArgs {
             }
         }
         failure.map_or(Ok(worst), |fault| Err(fault.into()))
+    }
+}
+
+/// The files that are meant: each one as it stands if it exists, or else what matches it as a pattern, in order of name.
+fn found(wanted: &[String]) -> Result<Vec<PathBuf>, LoadFault> {
+    let mut files = Vec::new();
+    for wanted in wanted {
+        let path = PathBuf::from(wanted);
+        if path.exists() {
+            files.push(path);
+            continue;
+        }
+        let before = files.len();
+        // What is no pattern is a file that does not exist.
+        files.extend(glob::glob(wanted).into_iter().flatten().flatten().filter(|path| path.is_file()));
+        if files.len() == before {
+            return Err(LoadFault::FileMissing { path });
+        }
+    }
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_gives_its_files_and_a_name_with_brackets_is_a_name() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["b.csv", "a.csv", "a.txt", "[x].csv"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+        let names = |wanted: &[&str]| {
+            let files = found(&wanted.iter().map(|name| at(name)).collect::<Vec<_>>())?;
+            Ok::<_, LoadFault>(
+                files.iter().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(names(&["*.csv"]).unwrap(), ["[x].csv", "a.csv", "b.csv"]);
+        assert_eq!(names(&["[x].csv", "a.txt"]).unwrap(), ["[x].csv", "a.txt"]);
+        assert_eq!(names(&["*.json"]).unwrap_err().exit_code(), 4);
     }
 }

@@ -5,6 +5,7 @@
 mod interruption;
 mod load;
 mod output;
+mod status;
 
 use clap::{Parser, Subcommand};
 
@@ -27,14 +28,18 @@ Examples:
   speedtrap-loader load drivers.csv --node-url http://127.0.0.1:8080
 
 Exit codes:
-  0 all rows loaded, or loaded before    1 failed             3 loaded, but some rows were rejected
-  4 a file does not exist                69 unreachable       78 bad configuration    130 interrupted";
+  0 all rows loaded, or loaded before    1 failed                         3 loaded, but some rows were rejected
+  4 a file does not exist                5 another loader is at it        69 unreachable
+  78 bad configuration                   130 interrupted";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Load drivers files. A file that was loaded before changes nothing; one that was interrupted is completed.
     #[command(after_help = EXAMPLES)]
     Load(load::LoadArgs),
+    /// Show which loads there are and where they stand.
+    #[command(after_help = status::EXAMPLES)]
+    Status(status::StatusArgs),
 }
 
 /// How the process ends.
@@ -44,8 +49,8 @@ pub(crate) enum CliError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Load(#[from] LoadFault),
-    #[error("cannot write to stdout: {0}")]
-    Output(#[from] std::io::Error),
+    #[error("reading or writing failed: {0}")]
+    Io(#[from] std::io::Error),
 }
 
 impl CliError {
@@ -53,7 +58,7 @@ impl CliError {
         match self {
             Self::Config(_) => 78,
             Self::Load(fault) => fault.exit_code(),
-            Self::Output(_) => 1,
+            Self::Io(_) => 1,
         }
     }
 }
@@ -63,6 +68,7 @@ impl Cli {
     pub(crate) async fn run(self) -> Result<u8, CliError> {
         match self.command {
             Command::Load(args) => args.run().await,
+            Command::Status(args) => args.run().await,
         }
     }
 }

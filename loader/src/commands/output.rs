@@ -6,6 +6,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use crate::journal::Sample;
 use crate::progress::Progress;
 
 /// How often the progress line is drawn.
@@ -36,14 +37,16 @@ pub(super) async fn shown<T>(work: impl Future<Output = T>, progress: &Progress,
                 return done;
             }
             _ = redraw.tick() => {
-                let seen = progress.seen();
-                let again = if seen.restarts == 0 { String::new() } else { format!(" (restart {})", seen.restarts) };
-                bar.set_message(format!(
-                    "read {} rejected {} sent {} staged {} merged {}{again}",
-                    seen.read, seen.rejected, seen.sent, seen.staged, seen.merged
-                ));
-                bar.tick();
+                draw(&bar, progress);
             }
         }
     }
+}
+
+fn draw(bar: &ProgressBar, progress: &Progress) {
+    let (sample, extent) = (progress.sample(), progress.extent());
+    let again = if sample.restarts == 0 { String::new() } else { format!(" (restart {})", sample.restarts) };
+    let Sample { rows, rejected, sent, staged, .. } = sample;
+    bar.set_message(format!("read {rows} rejected {rejected} sent {sent} staged {staged} merged {}{again}", extent.merged));
+    bar.tick();
 }
