@@ -30,12 +30,24 @@ pub(crate) struct Broker {
 impl Broker {
     /// Mints an authority and certificates for broker, device and subscriber, and starts the broker.
     pub(crate) fn start() -> Self {
+        Self::start_as("broker", "")
+    }
+
+    /// With another of the certificates as the broker's own, and more lines in its configuration.
+    pub(crate) fn start_as(identity: &str, extra_config: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ca = Authority::new("test authority");
         ca.write(folder.path(), "ca");
         ca.issue(folder.path(), "broker");
         ca.issue(folder.path(), "device");
         ca.issue(folder.path(), "subscriber");
+        ca.issue_with(folder.path(), "elsewhere", |params| {
+            params.subject_alt_names = vec![SanType::DnsName("elsewhere.example".try_into().unwrap())];
+        });
+        ca.issue_with(folder.path(), "expired", |params| {
+            params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+            params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+        });
         Authority::new("foreign authority").issue(folder.path(), "foreign");
         Authority::new("foreign authority").write(folder.path(), "foreign-ca");
         let port = free_port();
@@ -43,10 +55,10 @@ impl Broker {
         let config = format!(
             "listener {port} 127.0.0.1\ncafile {}\ncertfile {}\nkeyfile {}\nrequire_certificate true\n\
              use_identity_as_username true\nallow_anonymous false\npersistence true\npersistence_location {}/\n\
-             max_queued_messages 0\nuser root\n",
+             max_queued_messages 0\nuser root\n{extra_config}\n",
             at("ca.pem"),
-            at("broker.pem"),
-            at("broker.key"),
+            at(&format!("{identity}.pem")),
+            at(&format!("{identity}.key")),
             folder.path().display()
         );
         fs::write(folder.path().join("mosquitto.conf"), config).unwrap();
@@ -202,9 +214,14 @@ impl Authority {
     }
 
     fn issue(&self, folder: &Path, name: &str) {
+        self.issue_with(folder, name, |_| {});
+    }
+
+    fn issue_with(&self, folder: &Path, name: &str, change: impl FnOnce(&mut CertificateParams)) {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.subject_alt_names = vec![SanType::DnsName("localhost".try_into().unwrap())];
+        change(&mut params);
         let key = KeyPair::generate().unwrap();
         let cert = params.signed_by(&key, &self.issuer).unwrap();
         fs::write(folder.join(format!("{name}.pem")), cert.pem()).unwrap();
