@@ -1,6 +1,7 @@
 //! `speedtrap-device publish` against a real broker with mutual TLS.
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
+#[allow(dead_code)]
 mod broker;
 
 use std::collections::BTreeSet;

@@ -12,7 +12,7 @@ pub(crate) struct OutboxArgs {
     /// and broker in $STATE_DIRECTORY (systemd), $XDG_STATE_HOME/speedtrap-device or ~/.local/state/speedtrap-device.
     #[arg(long, value_name = "DIR")]
     outbox: Option<PathBuf>,
-    /// MiB that unsent readings may take on disk, about 3,300 readings each; a full outbox drops its oldest eighth, and
+    /// MiB that unsent readings may take on disk, about 3,600 readings each; a full outbox drops its oldest eighth, and
     /// counts and reports it.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=65_536), value_name = "MIB")]
     outbox_max: u64,

@@ -98,6 +98,13 @@ impl Broker {
         child.wait().unwrap();
     }
 
+    /// SIGKILL: what is not on its disk is gone.
+    pub(crate) fn kill(&mut self) {
+        let Some(mut child) = self.process.take() else { return };
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
     /// SIGSTOP or SIGCONT: connections stay up and nobody answers.
     pub(crate) fn signal(&self, name: &str) {
         signal(self.process.as_ref().unwrap(), name);
@@ -108,13 +115,20 @@ impl Broker {
     }
 
     pub(crate) fn publish_as(&self, identity: &str, ca: &str, extra: &[&str]) -> Command {
+        let mut command = self.publish_to(self.port, "outbox", identity, ca);
+        command.args(extra);
+        command
+    }
+
+    /// To any broker that has our certificates, with an outbox of its own.
+    pub(crate) fn publish_to(&self, port: u16, outbox: &str, identity: &str, ca: &str) -> Command {
         let at = |name: String| self.folder.path().join(name);
         let mut command = Command::new(env!("CARGO_BIN_EXE_speedtrap-device"));
-        command.args(["publish", "--endpoint", "localhost", "--json", "--port"]).arg(self.port.to_string());
+        command.args(["publish", "--endpoint", "localhost", "--json", "--port"]).arg(port.to_string());
         command.arg("--root-ca").arg(at(format!("{ca}.pem")));
         command.arg("--cert").arg(at(format!("{identity}.pem"))).arg("--key").arg(at(format!("{identity}.key")));
-        command.arg("--outbox").arg(at("outbox".to_owned()));
-        command.args(extra).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.arg("--outbox").arg(at(outbox.to_owned()));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
@@ -131,7 +145,7 @@ impl Broker {
         options.set_transport(Transport::Tls(TlsConfiguration::Rustls(Arc::new(tls)))).set_clean_session(false);
         options.set_max_packet_size(256 * 1024, 256 * 1024);
         let (client, mut connection) = Client::new(options, 10);
-        client.subscribe(TOPIC, QoS::AtLeastOnce).unwrap();
+        let again = client.clone();
         let arrived = Arrived::default();
         let noted = Arc::clone(&arrived);
         let (ready, subscribed) = std::sync::mpsc::channel();
@@ -139,6 +153,10 @@ impl Broker {
             for event in connection.iter() {
                 match event {
                     Ok(Event::Incoming(Packet::SubAck(_))) => drop(ready.send(())),
+                    // A broker that was killed may have forgotten the subscription.
+                    Ok(Event::Incoming(Packet::ConnAck(ack))) if !ack.session_present => {
+                        drop(again.try_subscribe(TOPIC, QoS::AtLeastOnce));
+                    }
                     Ok(Event::Incoming(Packet::Publish(publish))) => {
                         let value: Value = serde_json::from_slice(&publish.payload).unwrap();
                         let id = value["eventId"].as_str().unwrap().to_owned();
@@ -286,6 +304,9 @@ pub(crate) fn ended(mut child: Child) -> (Option<i32>, Value, String) {
     let status = child.wait().unwrap();
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     child.stdout.take().unwrap().read_to_end(&mut stdout).unwrap();
-    child.stderr.take().unwrap().read_to_end(&mut stderr).unwrap();
+    // A test may have sent it to a file.
+    if let Some(mut said) = child.stderr.take() {
+        said.read_to_end(&mut stderr).unwrap();
+    }
     outcome(&Output { status, stdout, stderr })
 }
