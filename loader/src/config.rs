@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use speedtrap_actors::flow::{Backoff, RetryBudget};
 
+use crate::contract_file::ContractError;
 use crate::pack::MAX_BYTES_PER_RECORD;
 use crate::staged_row::hex;
 
@@ -28,6 +29,8 @@ pub(crate) struct LoaderConfig {
     /// Folder for what is known of loads that are under way. Default: `speedtrap-loader` under `$XDG_STATE_HOME` or
     /// `~/.local/state`.
     pub(crate) state_dir: Option<PathBuf>,
+    /// The contract of the files; without one, the built-in contract holds.
+    pub(crate) contract: Option<PathBuf>,
     /// Nodes to tell of a committed load, tried in order. Without one, nodes notice within the hour their cache lasts.
     pub(crate) node_urls: Vec<String>,
     /// How often a load may start again by itself: 0 to 100.
@@ -104,6 +107,8 @@ pub(crate) enum ConfigError {
     Unreadable(String),
     #[error("bad configuration:{}", faults.iter().map(|f| format!("\n  {} = `{}`, allowed: {}", f.key, f.value, f.allowed)).collect::<String>())]
     Faults { faults: Vec<ConfigFault> },
+    #[error(transparent)]
+    Contract(#[from] ContractError),
 }
 
 /// What the environment says beyond our own keys.
@@ -118,6 +123,7 @@ impl Default for LoaderConfig {
             account: "000000000000".to_owned(),
             rejects_dir: PathBuf::from("rejects"),
             state_dir: None,
+            contract: None,
             node_urls: Vec::new(),
             max_restarts: 5,
             firehose: FirehoseConfig {

@@ -10,12 +10,12 @@ pub(crate) enum Split {
     Fields(Vec<Vec<u8>>),
     /// It ends inside a quoted field: the record goes on in the next line, or its quote was never closed.
     Open,
-    /// Text stands between a closing quote and the next comma.
+    /// Text stands between a closing quote and the next delimiter.
     TextAfterQuote,
 }
 
 /// Splits a record given without its line end.
-pub(crate) fn split(record: &[u8]) -> Split {
+pub(crate) fn split(record: &[u8], delimiter: u8) -> Split {
     let mut fields = Vec::with_capacity(10);
     let mut rest = record;
     loop {
@@ -25,14 +25,14 @@ pub(crate) fn split(record: &[u8]) -> Split {
                 Err(fault) => return fault,
             },
             None => {
-                let end = rest.iter().position(|byte| *byte == b',').unwrap_or(rest.len());
+                let end = rest.iter().position(|byte| *byte == delimiter).unwrap_or(rest.len());
                 (rest[..end].to_vec(), &rest[end..])
             }
         };
         fields.push(field);
         match after.split_first() {
             None => return Split::Fields(fields),
-            Some((b',', next)) => rest = next,
+            Some((found, next)) if *found == delimiter => rest = next,
             Some(_) => return Split::TextAfterQuote,
         }
     }
@@ -71,19 +71,24 @@ mod tests {
         Split::Fields(texts.iter().map(|text| text.as_bytes().to_vec()).collect())
     }
 
+    fn split_at_commas(record: &[u8]) -> Split {
+        split(record, b',')
+    }
+
     #[test]
     fn records_split_as_rfc_4180_says() {
-        assert_eq!(split(b"a,b,c"), fields(&["a", "b", "c"]));
-        assert_eq!(split(b",,"), fields(&["", "", ""]));
-        assert_eq!(split(b"\"7 Mill Row, Apt 9\",x"), fields(&["7 Mill Row, Apt 9", "x"]));
-        assert_eq!(split(b"\"say \"\"hi\"\"\",\"\""), fields(&["say \"hi\"", ""]));
-        assert_eq!(split(b"5\" pipe,x"), fields(&["5\" pipe", "x"]));
+        assert_eq!(split_at_commas(b"a,b,c"), fields(&["a", "b", "c"]));
+        assert_eq!(split_at_commas(b",,"), fields(&["", "", ""]));
+        assert_eq!(split_at_commas(b"\"7 Mill Row, Apt 9\",x"), fields(&["7 Mill Row, Apt 9", "x"]));
+        assert_eq!(split_at_commas(b"\"say \"\"hi\"\"\",\"\""), fields(&["say \"hi\"", ""]));
+        assert_eq!(split_at_commas(b"5\" pipe,x"), fields(&["5\" pipe", "x"]));
+        assert_eq!(split(b"a,b;\"c;d\"", b';'), fields(&["a,b", "c;d"]));
     }
 
     #[test]
     fn open_quotes_and_text_after_a_quote_are_told_apart() {
-        assert_eq!(split(b"a,\"9 Mill Row,Foxgallow"), Split::Open);
-        assert_eq!(split(b"a,\"9 Mill\" Row,b"), Split::TextAfterQuote);
+        assert_eq!(split_at_commas(b"a,\"9 Mill Row,Foxgallow"), Split::Open);
+        assert_eq!(split_at_commas(b"a,\"9 Mill\" Row,b"), Split::TextAfterQuote);
     }
 
     proptest! {
@@ -93,7 +98,7 @@ mod tests {
             writer.write_record(&texts).unwrap();
             let written = writer.into_inner().unwrap();
             let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-            prop_assert_eq!(split(written.strip_suffix(b"\n").unwrap()), fields(&texts));
+            prop_assert_eq!(split_at_commas(written.strip_suffix(b"\n").unwrap()), fields(&texts));
         }
     }
 }

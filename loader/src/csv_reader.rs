@@ -1,11 +1,10 @@
-//! Reads the drivers file, packs its good rows and puts the bad ones aside.
+//! Reads the drivers file row by row and hands its rows on in chunks.
 //!
-//! Child of LoadSupervisor. Receives `ReadFile`; sends `Accept` and at last `FileEnded` to FirehoseWriter. The work blocks, so it
-//! runs on a thread of its own; the credit it takes for each record comes back when Firehose has accepted the record, which
-//! bounds memory however large the file is. A file that cannot be read ends the load.
+//! Child of LoadSupervisor. Receives `ReadFile`; sends `Begin`, `Judge` and at last `FileEnded` to Validator. The work blocks, so
+//! it runs on a thread of its own. The credit it takes for each chunk goes with its rows and comes back when Firehose has accepted
+//! them, which bounds memory however large the file is. A file that cannot be read ends the load.
 
-use std::io::BufReader;
-use std::path::PathBuf;
+use std::io::{BufRead, BufReader};
 use std::sync::Arc;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -13,23 +12,23 @@ use speedtrap_actors::observe::{Mailbox, Meter};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::csv_rows::{CsvRows, FileFault, Row};
+use crate::csv_rows::Row;
 use crate::fault::LoadFault;
-use crate::firehose_writer::FirehoseWriterMsg;
 use crate::line_set::LineSet;
 use crate::load_file::LoadFile;
-use crate::pack::{PackedRecord, Packer};
 use crate::progress::Progress;
-use crate::rejects::RejectsFile;
-use crate::staged_row;
 use crate::tasks::Tasks;
+use crate::validator::ValidatorMsg;
+
+/// What a row gains on its way from CSV to JSON: the keys, their quotes, and the marks by which it is found again.
+const GROWTH: usize = 280;
 
 pub(crate) struct CsvReader;
 
 pub(crate) enum CsvReaderMsg {
-    /// Read the file, and send the rows on lines other than these.
+    /// Read the file, and have the rows on lines other than these sent.
     ReadFile(LineSet),
-    FileRead(Result<(FileSummary, u64), LoadFault>),
+    FileRead(Result<u64, LoadFault>),
     TaskCrashed(String),
 }
 
@@ -38,27 +37,19 @@ impl ractor::Message for CsvReaderMsg {}
 /// What a supervisor gives to each reader it starts.
 pub(crate) struct CsvReaderArgs {
     pub(crate) file: LoadFile,
-    pub(crate) rejects_dir: PathBuf,
+    /// Rows of one chunk become about this many bytes, which is one Firehose record.
     pub(crate) record_bytes: usize,
-    /// Records that may be on their way to Firehose at once.
+    /// Chunks that may be on their way to Firehose at once.
     pub(crate) credit: usize,
     pub(crate) progress: Progress,
-    pub(crate) writer: Mailbox<FirehoseWriterMsg>,
+    pub(crate) validator: Mailbox<ValidatorMsg>,
     pub(crate) meter: Arc<Meter>,
 }
 
-/// A record with the credit it was read for.
-pub(crate) struct CreditedRecord {
-    pub(crate) record: PackedRecord,
-    pub(crate) credit: OwnedSemaphorePermit,
-}
-
-/// The file when it has been read to its end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FileSummary {
-    pub(crate) rows: u64,
-    pub(crate) rejected: u64,
-    pub(crate) rejects_file: Option<PathBuf>,
+/// Rows in the order of the file, with the credit they travel on. It comes back when the last clone is dropped.
+pub(crate) struct RowChunk {
+    pub(crate) rows: Vec<Row>,
+    pub(crate) credit: Arc<OwnedSemaphorePermit>,
 }
 
 pub(crate) struct CsvReaderState {
@@ -85,11 +76,11 @@ impl Actor for CsvReader {
         state: &mut CsvReaderState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            CsvReaderMsg::ReadFile(known) => state.read_file(known),
-            CsvReaderMsg::FileRead(read) => {
-                let (file, known) = read?;
-                state.args.writer.cast(FirehoseWriterMsg::FileEnded { file, known })?;
+            CsvReaderMsg::ReadFile(known) => {
+                state.args.validator.cast(ValidatorMsg::Begin(known))?;
+                state.read_file();
             }
+            CsvReaderMsg::FileRead(rows) => state.args.validator.cast(ValidatorMsg::FileEnded { rows: rows? })?,
             CsvReaderMsg::TaskCrashed(reason) => return Err(LoadFault::Crashed(reason).into()),
         }
         Ok(())
@@ -97,16 +88,12 @@ impl Actor for CsvReader {
 }
 
 impl CsvReaderState {
-    fn read_file(&mut self, known: LineSet) {
-        let rejects = RejectsFile::new(&self.args.rejects_dir, &self.args.file.load_id);
+    fn read_file(&mut self) {
         let reading = Reading {
             file: self.args.file.clone(),
-            rejects,
-            known,
-            rows_known: 0,
-            packer: Packer::new(self.args.record_bytes),
+            chunk_bytes: self.args.record_bytes,
             progress: self.args.progress.clone(),
-            writer: self.args.writer.clone(),
+            validator: self.args.validator.clone(),
             credit: Arc::clone(&self.credit),
             runtime: Handle::current(),
         };
@@ -129,69 +116,51 @@ impl Drop for CsvReaderState {
 /// The blocking part.
 struct Reading {
     file: LoadFile,
-    rejects: RejectsFile,
-    /// Lines that Firehose accepted, or that lie in the bucket.
-    known: LineSet,
-    rows_known: u64,
-    packer: Packer,
+    chunk_bytes: usize,
     progress: Progress,
-    writer: Mailbox<FirehoseWriterMsg>,
+    validator: Mailbox<ValidatorMsg>,
     credit: Arc<Semaphore>,
     runtime: Handle,
 }
 
 impl Reading {
-    fn run(mut self) -> Result<(FileSummary, u64), LoadFault> {
+    /// Gives how many rows the file has.
+    fn run(self) -> Result<u64, LoadFault> {
         let mut source = self.file.read(&self.progress);
         let mut input = BufReader::with_capacity(1 << 18, &mut source);
-        let (rows, rejected) = self.read_rows(&mut input)?;
+        let rows = self.read_rows(&mut input)?;
         drop(input);
         // The load id was computed in an earlier pass; rows of other bytes must not be committed under it.
         if source.sha256() != self.file.sha256 {
             return Err(LoadFault::FileChanged { path: self.file.path });
         }
-        let path = self.rejects.path().to_owned();
-        let rejects_file = self.rejects.finish().map_err(|error| LoadFault::Rejects { path, reason: error.to_string() })?;
-        Ok((FileSummary { rows, rejected, rejects_file }, self.rows_known))
+        Ok(rows)
     }
 
-    fn read_rows(&mut self, input: &mut impl std::io::BufRead) -> Result<(u64, u64), LoadFault> {
-        let path = self.file.path.clone();
-        let fault = |cause| LoadFault::File { path: path.clone(), cause };
-        let mut csv = CsvRows::open(input).map_err(fault)?;
-        let (mut rows, mut rejected) = (0, 0);
-        while let Some(row) = csv.next_row().map_err(|error| fault(FileFault::Io(error)))? {
-            rows += 1;
-            match row {
-                Row::Good(row) if self.known.contains(row.line) => self.rows_known += 1,
-                Row::Good(row) => {
-                    let line =
-                        staged_row::to_line(&self.file.load_id, &row).map_err(|error| LoadFault::Crashed(error.to_string()))?;
-                    if let Some(record) = self.packer.push(row.line, &line) {
-                        self.send(record)?;
-                    }
-                }
-                Row::Bad(reject) => {
-                    rejected += 1;
-                    let written = self.rejects.write(&self.file.name, &reject);
-                    let path = self.rejects.path();
-                    written.map_err(|error| LoadFault::Rejects { path: path.to_owned(), reason: error.to_string() })?;
-                }
+    fn read_rows(&self, input: &mut impl BufRead) -> Result<u64, LoadFault> {
+        let fault = |cause| LoadFault::File { path: self.file.path.clone(), cause };
+        let mut source = self.file.rows(input).map_err(fault)?;
+        let (mut n_rows, mut chunk, mut bytes) = (0, Vec::new(), 0);
+        while let Some(row) = source.next_row().map_err(fault)? {
+            n_rows += 1;
+            let row_bytes = row.raw_len() + GROWTH;
+            if bytes + row_bytes > self.chunk_bytes && !chunk.is_empty() {
+                self.send(std::mem::take(&mut chunk))?;
+                bytes = 0;
             }
-            self.progress.read(rows, rejected);
-            self.progress.known(self.rows_known);
+            bytes += row_bytes;
+            chunk.push(row);
         }
-        if let Some(record) = self.packer.take() {
-            self.send(record)?;
+        if !chunk.is_empty() {
+            self.send(chunk)?;
         }
-        Ok((rows, rejected))
+        Ok(n_rows)
     }
 
-    /// Waits for credit, then hands a record on. Both fail only when this incarnation of the load has ended.
-    fn send(&self, record: PackedRecord) -> Result<(), LoadFault> {
-        let ended = || LoadFault::Crashed("the writer is gone".to_owned());
+    /// Waits for credit, then hands rows on. Both fail only when this incarnation of the load has ended.
+    fn send(&self, rows: Vec<Row>) -> Result<(), LoadFault> {
+        let ended = || LoadFault::Crashed("the validator is gone".to_owned());
         let credit = self.runtime.block_on(Arc::clone(&self.credit).acquire_owned()).map_err(|_closed| ended())?;
-        let record = CreditedRecord { record, credit };
-        self.writer.cast(FirehoseWriterMsg::Accept(record)).map_err(|_gone| ended())
+        self.validator.cast(ValidatorMsg::Judge(RowChunk { rows, credit: Arc::new(credit) })).map_err(|_gone| ended())
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::csv_rows::FileFault;
+use crate::drivers_file::FileFault;
 use crate::ports::PortError;
 
 /// The remote side of a failed call.
@@ -116,8 +116,12 @@ impl Remote {
 impl FileFault {
     fn next(&self) -> &'static str {
         match self {
-            Self::Empty | Self::Header { .. } => "give the file exactly that header, in that order and case",
-            Self::Utf16 => "export it again as UTF-8",
+            Self::Empty => "give the file a header and rows",
+            Self::Header(_) => "correct the header, or describe the file in a contract (--contract; `crawl` proposes one)",
+            Self::Packed(_) => "unpack or export it as CSV",
+            Self::Utf16 => "save it as UTF-8",
+            Self::CarriageReturns => "save it with lines that end with LF or CR LF",
+            Self::Rejects(_) => "give the .csv or .ndjson file that a load made in its folder for rejected rows",
             Self::Io(_) => "check that the file can be read",
         }
     }

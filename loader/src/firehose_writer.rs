@@ -1,6 +1,6 @@
 //! Puts records into Firehose, a few calls at a time.
 //!
-//! Child of LoadSupervisor. Receives `Accept` and at last `FileEnded` from CsvReader; sends `Accepted` to LoadJournal
+//! Child of LoadSupervisor. Receives `Accept` and at last `FileEnded` from Validator; sends `Accepted` to LoadJournal
 //! and at last `AllSent` to S3Lister.
 //! Records that Firehose did not take are sent again alone. A Firehose that stays unavailable past the retry budget ends this try
 //! of the load, and the supervisor starts another.
@@ -13,7 +13,6 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use speedtrap_actors::observe::Mailbox;
 use tracing::{debug, info};
 
-use crate::csv_reader::{CreditedRecord, FileSummary};
 use crate::fault::{LoadFault, Remote};
 use crate::load_journal::{AcceptedRecords, LoadJournalMsg};
 use crate::pack::call_len;
@@ -22,6 +21,7 @@ use crate::progress::Stage;
 use crate::retry::Retry;
 use crate::s3_lister::S3ListerMsg;
 use crate::tasks::Tasks;
+use crate::validator::{CreditedRecord, FileSummary};
 
 pub(crate) struct FirehoseWriter;
 

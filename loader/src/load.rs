@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use crate::aws::{Bucket, DeliveryStream};
 use crate::config::{AwsEnvironment, ConfigError, LoaderConfig};
+use crate::contract::Contract;
 use crate::fault::{LoadFault, Remote};
 use crate::journal::What;
 use crate::journal_file::{Journal, Journals};
@@ -44,6 +45,7 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 pub(crate) struct Loader {
     config: LoaderConfig,
     ports: LoadPorts,
+    contract: Arc<Contract>,
     journals: Journals,
     target: String,
     actors: ActorTable,
@@ -58,9 +60,10 @@ impl Loader {
             objects: Arc::new(Bucket::new(sdk, &config.bucket(), &config.s3.prefix, path_style)),
             warehouse: Arc::new(warehouse(&config)?),
         };
+        let contract = Arc::new(Contract::chosen(config.contract.as_deref())?);
         let journals = Journals::new(config.state_dir().as_deref());
         let target = config.target(aws)?;
-        Ok(Self { config, ports, journals, target, actors: ActorTable::default() })
+        Ok(Self { config, ports, contract, journals, target, actors: ActorTable::default() })
     }
 
     /// Sends the messages that an earlier process could not, and forgets the oldest loads.
@@ -79,9 +82,9 @@ impl Loader {
         progress: &Progress,
         interrupted: impl Future<Output = ()>,
     ) -> Result<LoadReport, LoadFault> {
-        let (owned, journals) = (path.to_owned(), self.journals.clone());
+        let (owned, journals, contract) = (path.to_owned(), self.journals.clone(), Arc::clone(&self.contract));
         let opened = tokio::task::spawn_blocking(move || {
-            let file = LoadFile::identify(&owned)?;
+            let file = LoadFile::identify(&owned, &contract)?;
             let journal = journals.open(&file.load_id)?;
             Ok::<_, LoadFault>((file, journal))
         });

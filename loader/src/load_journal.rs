@@ -32,7 +32,7 @@ impl ractor::Message for LoadJournalMsg {}
 pub(crate) struct AcceptedRecords {
     pub(crate) lines: Vec<(u64, u64)>,
     pub(crate) rows: u64,
-    pub(crate) credit: Vec<OwnedSemaphorePermit>,
+    pub(crate) credit: Vec<Arc<OwnedSemaphorePermit>>,
 }
 
 pub(crate) struct LoadJournalArgs {

@@ -1,7 +1,7 @@
 //! `speedtrap-loader`: brings driver files into the warehouse, each row once.
 //!
 //! ```text
-//! drivers.csv > CsvReader > FirehoseWriter > Firehose > S3 > S3Lister > WarehouseCopier > warehouse
+//! drivers.csv > CsvReader > Validator > FirehoseWriter > Firehose > S3 > S3Lister > WarehouseCopier > warehouse
 //!                     all under LoadSupervisor, one-for-all
 //! ```
 
@@ -11,15 +11,19 @@ mod aws;
 mod commands;
 mod config;
 mod contract;
+mod contract_file;
 mod csv_fields;
 mod csv_reader;
 mod csv_rows;
+mod drivers_file;
 #[cfg(test)]
 mod fakes;
 mod fault;
+mod finding;
 mod firehose_writer;
 mod journal;
 mod journal_file;
+mod judge;
 mod line_set;
 mod load;
 mod load_file;
@@ -30,6 +34,7 @@ mod notify;
 mod pack;
 mod ports;
 mod progress;
+mod rejected_rows;
 mod rejects;
 mod report;
 mod retry;
@@ -38,6 +43,8 @@ mod staged_objects;
 mod staged_row;
 mod supervisor;
 mod tasks;
+mod validator;
+mod value_checks;
 mod warehouse;
 mod warehouse_copier;
 

@@ -1,10 +1,12 @@
 //! What a load did, for people and for scripts, and whether its counts add up.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Serialize;
 
 use crate::fault::LoadFault;
+use crate::finding::Finding;
 use crate::load_file::LoadFile;
 use crate::load_ledger::Committed;
 use crate::supervisor::LoadEnd;
@@ -28,7 +30,15 @@ pub(crate) struct LoadReport {
     /// Different plates among the rows.
     pub(crate) drivers: u64,
     pub(crate) state: LoadState,
+    /// The rejected rows for programs; beside it lies the same as CSV.
     pub(crate) rejects_file: Option<PathBuf>,
+    pub(crate) rejects_csv: Option<PathBuf>,
+    /// Loaded rows with at least one warning.
+    pub(crate) warned: u64,
+    /// How often each warning was given.
+    pub(crate) warnings: BTreeMap<Finding, u64>,
+    /// The load that this one completes, if it was a quarantine.
+    pub(crate) completes: Option<String>,
 }
 
 /// How a load ended.
@@ -54,7 +64,11 @@ impl LoadReport {
             duplicates: committed.superseded,
             drivers: committed.merged,
             state: LoadState::Committed,
-            rejects_file: read.rejects_file,
+            rejects_file: read.rejects.as_ref().map(|paths| paths.ndjson.clone()),
+            rejects_csv: read.rejects.map(|paths| paths.csv),
+            warned: read.warned,
+            warnings: read.warnings,
+            completes: file.completes.clone(),
         }
     }
 
@@ -72,6 +86,10 @@ impl LoadReport {
             drivers: ledger.merged,
             state: LoadState::AlreadyLoaded,
             rejects_file: None,
+            rejects_csv: None,
+            warned: 0,
+            warnings: BTreeMap::new(),
+            completes: file.completes.clone(),
         }
     }
 
@@ -110,8 +128,18 @@ impl LoadReport {
              (their plate comes again later in the file)\n  rejected   {:>10}\n  load {}",
             self.file, self.rows, self.sent, self.staged, self.merged, self.duplicates, self.rejected, self.load_id
         );
-        if let Some(path) = &self.rejects_file {
-            text.push_str(&format!("\n  rejected rows with line and reason: {}", path.display()));
+        for (finding, count) in &self.warnings {
+            text.push_str(&format!("\n  warning    {count:>10}  {}", finding.name()));
+        }
+        if let Some(completes) = &self.completes {
+            text.push_str(&format!("\n  completes load {completes}"));
+        }
+        if let Some(path) = &self.rejects_csv {
+            text.push_str(&format!(
+                "\n  rejected rows with line and reason: {}\n  next: mend the column `raw` there, then run: speedtrap-loader replay {}",
+                path.display(),
+                path.display()
+            ));
         }
         text
     }
@@ -134,6 +162,10 @@ mod tests {
             drivers: 7,
             state: LoadState::Committed,
             rejects_file: None,
+            rejects_csv: None,
+            warned: 0,
+            warnings: BTreeMap::new(),
+            completes: None,
         }
     }
 

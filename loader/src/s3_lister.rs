@@ -15,7 +15,6 @@ use speedtrap_actors::observe::{Mailbox, Outlet};
 use tokio::time::Instant;
 use tracing::info;
 
-use crate::csv_reader::FileSummary;
 use crate::fault::{LoadFault, Remote};
 use crate::line_set::LineSet;
 use crate::ports::{Listing, ObjectStore};
@@ -24,6 +23,7 @@ use crate::retry::Retry;
 use crate::staged_objects::{self, StagedObject};
 use crate::supervisor::LoadStep;
 use crate::tasks::Tasks;
+use crate::validator::FileSummary;
 use crate::warehouse_copier::{StagedLoad, WarehouseCopierMsg};
 
 pub(crate) struct S3Lister;

@@ -1,4 +1,4 @@
-//! Keeps the actors of one load alive: CsvReader, FirehoseWriter, S3Lister, WarehouseCopier,
+//! Keeps the actors of one load alive: CsvReader, Validator, FirehoseWriter, S3Lister, WarehouseCopier,
 //! LoadJournal.
 //!
 //! Root of the loader's tree, one-for-all: when one child fails, all are ended and started again after a delay, and the rows
@@ -15,7 +15,7 @@ use speedtrap_actors::observe::{ActorTable, Mailbox, Meter, Outlet, Spot};
 use tokio::sync::oneshot;
 use tracing::warn;
 
-use crate::csv_reader::{CsvReader, CsvReaderArgs, CsvReaderMsg, FileSummary};
+use crate::csv_reader::{CsvReader, CsvReaderArgs, CsvReaderMsg};
 use crate::fault::LoadFault;
 use crate::firehose_writer::{FirehoseWriter, FirehoseWriterArgs};
 use crate::journal::What;
@@ -28,6 +28,7 @@ use crate::ports::{Firehose, ObjectStore, Warehouse};
 use crate::progress::{Progress, Stage};
 use crate::retry::Retry;
 use crate::s3_lister::{S3Lister, S3ListerArgs};
+use crate::validator::{FileSummary, Validator, ValidatorArgs};
 use crate::warehouse_copier::{WarehouseCopier, WarehouseCopierArgs};
 
 /// How long ended children may take to be gone.
@@ -259,16 +260,14 @@ impl LoadSupervisorState {
         let writer = self.actors.spawn(&spot, Some(myself.clone()), FirehoseWriter, args).await?;
         self.children.push((spot, writer.cell()));
 
+        let spot = self.spot.child("Validator", "validator");
+        let (file, rejects_dir, record_bytes) = (plan.file.clone(), plan.rejects_dir, plan.record_bytes);
+        let args = |meter| ValidatorArgs { file, rejects_dir, record_bytes, progress: progress.clone(), writer, meter };
+        let validator = self.actors.spawn(&spot, Some(myself.clone()), Validator, args).await?;
+        self.children.push((spot, validator.cell()));
+
         let spot = self.spot.child("CsvReader", "csv_reader");
-        let args = |meter| CsvReaderArgs {
-            file: plan.file,
-            rejects_dir: plan.rejects_dir,
-            record_bytes: plan.record_bytes,
-            credit: plan.credit,
-            progress,
-            writer,
-            meter,
-        };
+        let args = |meter| CsvReaderArgs { file: plan.file, record_bytes, credit: plan.credit, progress, validator, meter };
         let reader = self.actors.spawn(&spot, Some(myself), CsvReader, args).await?;
         self.children.push((spot, reader.cell()));
         self.reader = Some(reader);

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use super::*;
-use crate::contract;
+use crate::contract::Contract;
 use crate::fakes::{MemoryWarehouse, ScriptedCommit, ScriptedFirehose, ScriptedPut};
 use crate::ports::PortError;
 use crate::report::LoadReport;
@@ -25,14 +25,14 @@ fn bench(rows: usize, puts: Vec<ScriptedPut>, commits: Vec<ScriptedCommit>) -> B
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("drivers.csv");
     let mut file = std::fs::File::create(&path).unwrap();
-    write!(file, "{}", contract::header()).unwrap();
+    write!(file, "{}", Contract::built_in().header()).unwrap();
     for n in 0..rows {
         write!(file, "\r\nName{n},Ink,ABC-{n},a@example.com,1 Row,Foxgallow,Iowa,50301,515-555-0100,5155550100").unwrap();
     }
     drop(file);
     let retry = quick(500);
     let plan = LoadPlan {
-        file: LoadFile::identify(&path).unwrap(),
+        file: LoadFile::identify(&path, &Arc::new(Contract::built_in())).unwrap(),
         rejects_dir: folder.path().join("rejects"),
         record_bytes: 2_000,
         credit: 4,
@@ -148,7 +148,7 @@ async fn a_refusal_ends_the_load_at_once() {
 async fn a_wrong_header_ends_the_load_at_once() {
     let mut bench = bench(0, vec![], vec![]);
     std::fs::write(&bench.plan.file.path, "first,last\nx,y\n").unwrap();
-    bench.plan.file = LoadFile::identify(&bench.plan.file.path).unwrap();
+    bench.plan.file = LoadFile::identify(&bench.plan.file.path, &Arc::new(Contract::built_in())).unwrap();
     let fault = bench.load().await.unwrap_err();
     assert_eq!(fault.exit_code(), 1);
     assert!(fault.to_string().contains("first,last"), "{fault}");
@@ -169,7 +169,7 @@ async fn the_last_row_of_a_plate_wins_and_the_earlier_ones_are_counted() {
     let mut text = std::fs::read_to_string(&bench.plan.file.path).unwrap();
     text.push_str("\r\nLatest,Ink, abc-1 ,a@example.com,1 Row,Foxgallow,Iowa,50301,515-555-0100,5155550100\r\nragged,row");
     std::fs::write(&bench.plan.file.path, text).unwrap();
-    bench.plan.file = LoadFile::identify(&bench.plan.file.path).unwrap();
+    bench.plan.file = LoadFile::identify(&bench.plan.file.path, &Arc::new(Contract::built_in())).unwrap();
     let report = bench.load().await.unwrap();
     assert_eq!((report.rows, report.merged, report.duplicates, report.rejected), (5, 3, 1, 1));
     assert_eq!(bench.warehouse.names()["ABC-1"], "Latest");

@@ -11,7 +11,6 @@ use speedtrap_actors::observe::{Mailbox, Outlet};
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use crate::csv_reader::FileSummary;
 use crate::fault::{LoadFault, Remote};
 use crate::load_file::LoadFile;
 use crate::load_ledger::{Committed, LoadFacts};
@@ -20,6 +19,7 @@ use crate::retry::Retry;
 use crate::staged_objects;
 use crate::supervisor::LoadStep;
 use crate::tasks::Tasks;
+use crate::validator::FileSummary;
 
 /// Chunks of rows between bucket and warehouse.
 const CHUNKS_IN_FLIGHT: usize = 4;

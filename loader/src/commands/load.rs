@@ -31,6 +31,9 @@ pub(super) struct LoadArgs {
     /// Folder of what is known of loads [default: speedtrap-loader under $XDG_STATE_HOME or ~/.local/state]
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    /// What the files must look like [default: the built-in contract, see `check --print-contract`]
+    #[arg(long, value_name = "FILE")]
+    contract: Option<PathBuf>,
     /// TOML file; the environment and flags go over it.
     #[arg(long, value_name = "FILE|GLOB")]
     config: Option<PathBuf>,
@@ -43,6 +46,7 @@ impl LoadArgs {
         config.node_urls.extend(self.node_url);
         config.rejects_dir = self.rejects_dir.unwrap_or(config.rejects_dir);
         config.state_dir = self.state_dir.or(config.state_dir);
+        config.contract = self.contract.or(config.contract);
         config.validate(&aws)?;
         let files = found(&self.files)?;
         let sdk = aws::sdk_config(config.firehose.call_timeout).await;

@@ -10,6 +10,7 @@ mod status;
 use clap::{Parser, Subcommand};
 
 use crate::config::ConfigError;
+use crate::contract_file::ContractError;
 use crate::fault::LoadFault;
 
 /// Brings driver files into the warehouse, by way of Firehose and S3, each row once.
@@ -46,17 +47,29 @@ enum Command {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliError {
     #[error("{0}\n  next: correct it; every key can be set as SPEEDTRAP_LOADER_<SECTION>__<KEY>")]
-    Config(#[from] ConfigError),
+    Config(ConfigError),
+    #[error(transparent)]
+    Contract(#[from] ContractError),
     #[error(transparent)]
     Load(#[from] LoadFault),
     #[error("reading or writing failed: {0}")]
     Io(#[from] std::io::Error),
 }
 
+impl From<ConfigError> for CliError {
+    /// A contract is no setting: what to do next is another thing.
+    fn from(error: ConfigError) -> Self {
+        match error {
+            ConfigError::Contract(error) => Self::Contract(error),
+            other => Self::Config(other),
+        }
+    }
+}
+
 impl CliError {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) => 78,
+            Self::Config(_) | Self::Contract(_) => 78,
             Self::Load(fault) => fault.exit_code(),
             Self::Io(_) => 1,
         }
