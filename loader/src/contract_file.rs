@@ -57,7 +57,6 @@ impl Contract {
     }
 
     /// The text of the built-in contract.
-    #[allow(dead_code, reason = "the commands that need it come next")]
     pub(crate) fn built_in_text() -> &'static str {
         BUILT_IN
     }

@@ -140,13 +140,11 @@ impl<R: BufRead> CsvRows<R> {
     }
 
     /// How what was read so far is written.
-    #[allow(dead_code, reason = "the commands that need it come next")]
     pub(crate) fn layout(&self) -> Layout {
         self.layout
     }
 
     /// Bytes read so far.
-    #[allow(dead_code, reason = "the commands that need it come next")]
     pub(crate) fn bytes_read(&self) -> u64 {
         self.bytes_read
     }

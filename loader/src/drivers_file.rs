@@ -46,7 +46,6 @@ pub(crate) struct HeaderFault {
 pub(crate) struct DriversFile<R> {
     pub(crate) rows: CsvRows<R>,
     /// A byte order mark stands before the header.
-    #[allow(dead_code, reason = "the commands that need it come next")]
     pub(crate) bom: bool,
 }
 

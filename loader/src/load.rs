@@ -16,7 +16,7 @@ use crate::contract::Contract;
 use crate::fault::{LoadFault, Remote};
 use crate::journal::What;
 use crate::journal_file::{Journal, Journals};
-use crate::load_file::LoadFile;
+use crate::load_file::{LoadFile, Source};
 use crate::load_journal;
 use crate::load_ledger::Committed;
 use crate::notify::{tell_nodes, tell_of_earlier_loads};
@@ -75,16 +75,28 @@ impl Loader {
         }
     }
 
-    /// Loads one file, unless the ledger has it. Whoever drops this must have let `interrupted` end it before.
+    /// Loads one drivers file.
+    #[allow(dead_code, reason = "watch comes next")]
     pub(crate) async fn load(
         &self,
         path: &Path,
         progress: &Progress,
         interrupted: impl Future<Output = ()>,
     ) -> Result<LoadReport, LoadFault> {
+        self.load_from(Source::Drivers, path, progress, interrupted).await
+    }
+
+    /// Loads one file, unless the ledger has it. Whoever drops this must have let `interrupted` end it before.
+    pub(crate) async fn load_from(
+        &self,
+        source: Source,
+        path: &Path,
+        progress: &Progress,
+        interrupted: impl Future<Output = ()>,
+    ) -> Result<LoadReport, LoadFault> {
         let (owned, journals, contract) = (path.to_owned(), self.journals.clone(), Arc::clone(&self.contract));
         let opened = tokio::task::spawn_blocking(move || {
-            let file = LoadFile::identify(&owned, &contract)?;
+            let file = LoadFile::identify_as(source, &owned, &contract)?;
             let journal = journals.open(&file.load_id)?;
             Ok::<_, LoadFault>((file, journal))
         });

@@ -36,6 +36,14 @@ pub(crate) struct LoadFile {
     content: Content,
 }
 
+/// What kind of file rows come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    Drivers,
+    /// The quarantine of a load, in one of its two forms.
+    Rejects,
+}
+
 /// Reads a file from its beginning, whoever else reads it.
 #[derive(Debug, Clone)]
 pub(crate) struct Content {
@@ -68,10 +76,17 @@ impl LoadFile {
         Ok(Self { path: path.to_owned(), name, sha256, load_id, contract: Arc::clone(contract), completes: None, mark, content })
     }
 
+    /// Reads a whole file of this kind once; blocks.
+    pub(crate) fn identify_as(source: Source, path: &Path, contract: &Arc<Contract>) -> Result<Self, LoadFault> {
+        match source {
+            Source::Drivers => Self::identify(path, contract),
+            Source::Rejects => Self::identify_rejects(path, contract),
+        }
+    }
+
     /// Reads a whole quarantine once; blocks. Its identity is that of its mended rows, so that the CSV and the JSON form, however
     /// they were saved, are one load.
-    #[allow(dead_code, reason = "the commands that need it come next")]
-    pub(crate) fn identify_rejects(path: &Path, contract: &Arc<Contract>) -> Result<Self, LoadFault> {
+    fn identify_rejects(path: &Path, contract: &Arc<Contract>) -> Result<Self, LoadFault> {
         let fault = |cause| LoadFault::File { path: path.to_owned(), cause };
         let refused = |what: &str| fault(FileFault::Rejects(what.to_owned()));
         let (content, mark) = Content::open(path)?;

@@ -8,10 +8,12 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that fails may panic"))]
 
 mod aws;
+mod check_report;
 mod commands;
 mod config;
 mod contract;
 mod contract_file;
+mod crawl;
 mod csv_fields;
 mod csv_reader;
 mod csv_rows;

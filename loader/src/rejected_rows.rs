@@ -23,7 +23,6 @@ const MAX_REJECT_BYTES: usize = 8 * MAX_LINE_BYTES;
 /// A row of the quarantine.
 #[derive(Debug)]
 pub(crate) struct RejectedRow {
-    #[allow(dead_code, reason = "the commands that need it come next")]
     pub(crate) origin: Origin,
     pub(crate) line: u64,
     pub(crate) byte: Option<u64>,

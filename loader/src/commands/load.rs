@@ -12,6 +12,7 @@ use crate::aws;
 use crate::config::{AwsEnvironment, ConfigError, LoaderConfig};
 use crate::fault::LoadFault;
 use crate::load::Loader;
+use crate::load_file::Source;
 use crate::progress::Progress;
 
 #[derive(Debug, Args)]
@@ -35,12 +36,12 @@ pub(super) struct LoadArgs {
     #[arg(long, value_name = "FILE")]
     contract: Option<PathBuf>,
     /// TOML file; the environment and flags go over it.
-    #[arg(long, value_name = "FILE|GLOB")]
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
 impl LoadArgs {
-    pub(super) async fn run(self) -> Result<u8, CliError> {
+    pub(super) async fn run(self, source: Source) -> Result<u8, CliError> {
         let aws = AwsEnvironment::read();
         let mut config = LoaderConfig::read(self.config.as_deref(), std::env::vars())?;
         config.node_urls.extend(self.node_url);
@@ -59,7 +60,7 @@ impl LoadArgs {
         loader.settle_earlier_loads().await;
         for file in &files {
             let progress = Progress::default();
-            let load = loader.load(file, &progress, wait_for(interrupted.clone()));
+            let load = loader.load_from(source, file, &progress, wait_for(interrupted.clone()));
             let result = shown(load, &progress, &file.display().to_string()).await;
             match result {
                 Ok(report) => {

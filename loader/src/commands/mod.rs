@@ -2,16 +2,22 @@
 //!
 //! One file a command; what several of them show stands in `output`, how they are stopped in `interruption`.
 
+mod check;
+mod crawl;
 mod interruption;
 mod load;
 mod output;
 mod status;
 
+use std::path::PathBuf;
+
 use clap::{Parser, Subcommand};
 
 use crate::config::ConfigError;
 use crate::contract_file::ContractError;
+use crate::crawl::CrawlFault;
 use crate::fault::LoadFault;
+use crate::load_file::Source;
 
 /// Brings driver files into the warehouse, by way of Firehose and S3, each row once.
 #[derive(Debug, Parser)]
@@ -33,11 +39,30 @@ Exit codes:
   4 a file does not exist                5 another loader is at it        69 unreachable
   78 bad configuration                   130 interrupted";
 
+const REJECTS: &str = "Rejected rows as a load has left them, <load id>.csv or <load id>.ndjson, mended in their column `raw`";
+
+const REPLAY_EXAMPLES: &str = "\
+Examples:
+  speedtrap-loader load drivers.csv          # says where the rejected rows are
+  edit rejects/<load id>.csv                 # mend the column `raw`; take out rows that shall stay away
+  speedtrap-loader replay rejects/<load id>.csv
+
+Rows that are still bad are put aside once more. Exit codes are those of `load`.";
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Load drivers files. A file that was loaded before changes nothing; one that was interrupted is completed.
     #[command(after_help = EXAMPLES)]
     Load(load::LoadArgs),
+    /// Load the rows that a load rejected, after they were mended. They keep their lines in the file they came from.
+    #[command(after_help = REPLAY_EXAMPLES, mut_arg("files", |files| files.value_name("REJECTS").help(REJECTS)))]
+    Replay(load::LoadArgs),
+    /// Say what is wrong with files, without sending anything.
+    #[command(after_help = check::EXAMPLES)]
+    Check(check::CheckArgs),
+    /// Propose a contract for a file from a sample of its rows.
+    #[command(after_help = crawl::EXAMPLES)]
+    Crawl(crawl::CrawlArgs),
     /// Show which loads there are and where they stand.
     #[command(after_help = status::EXAMPLES)]
     Status(status::StatusArgs),
@@ -52,6 +77,8 @@ pub(crate) enum CliError {
     Contract(#[from] ContractError),
     #[error(transparent)]
     Load(#[from] LoadFault),
+    #[error("cannot propose a contract for `{}`: {fault}", path.display())]
+    Crawl { path: PathBuf, fault: CrawlFault },
     #[error("reading or writing failed: {0}")]
     Io(#[from] std::io::Error),
 }
@@ -71,7 +98,7 @@ impl CliError {
         match self {
             Self::Config(_) | Self::Contract(_) => 78,
             Self::Load(fault) => fault.exit_code(),
-            Self::Io(_) => 1,
+            Self::Crawl { .. } | Self::Io(_) => 1,
         }
     }
 }
@@ -80,7 +107,10 @@ impl Cli {
     /// Does what was asked; gives the exit code.
     pub(crate) async fn run(self) -> Result<u8, CliError> {
         match self.command {
-            Command::Load(args) => args.run().await,
+            Command::Load(args) => args.run(Source::Drivers).await,
+            Command::Replay(args) => args.run(Source::Rejects).await,
+            Command::Check(args) => args.run(),
+            Command::Crawl(args) => args.run(),
             Command::Status(args) => args.run().await,
         }
     }
