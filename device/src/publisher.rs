@@ -121,8 +121,12 @@ impl<'a> Publisher<'a> {
                 return Err(failure);
             }
             self.hang_ups += u32::from(error.is_hang_up());
-            if self.hang_ups >= MAX_FRUITLESS && self.report.acknowledged == 0 && self.args.stall_timeout().is_some() {
-                return Err(self.publishing_refused());
+            if self.hang_ups >= MAX_FRUITLESS && self.report.acknowledged == 0 {
+                let refused = self.publishing_refused();
+                if self.args.stall_timeout().is_some() {
+                    return Err(refused);
+                }
+                warn!("{refused}");
             }
             self.wait(&error, &mut interrupt).await?;
         }

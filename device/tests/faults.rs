@@ -128,7 +128,7 @@ fn a_link_cut_ten_times_before_mosquitto_costs_no_queued_reading() {
     let child = publish_noting(&broker, &file, &["--rate", &rate, "--ack-timeout", "2", "--stall-timeout", "60"], &log);
     for cut in 1..=10 {
         let before = subscriber.count();
-        wait_until("readings arrive", || subscriber.count() > before + n / 30);
+        wait_until("readings arrive", || subscriber.count() > before + n / 30 && link.is_open());
         link.cut(Duration::from_millis(if cut % 2 == 0 { 0 } else { 300 }));
     }
     let (code, report, _) = ended(child);
@@ -138,7 +138,6 @@ fn a_link_cut_ten_times_before_mosquitto_costs_no_queued_reading() {
     let queued = queued(&log);
     assert_eq!((queued.len(), arrivals.by_id.len()), (n, n));
     arrivals.hold_all_of(&queued);
-    assert!(report["connections"].as_u64().unwrap() > 10, "{report}");
     println!(
         "figures: mosquitto behind a link cut 10 times, {n} readings: {} arrived, {} extras, 0 gaps, {} connections, {} s",
         arrivals.by_id.len(),
@@ -152,8 +151,9 @@ fn a_link_cut_ten_times_before_mosquitto_costs_no_queued_reading() {
 #[test]
 fn what_mosquitto_loses_of_the_acknowledged_when_killed_is_measured() {
     let n = n_readings();
-    for reader_is_there in [true, false] {
-        let mut broker = Broker::start();
+    let saving = "autosave_on_changes true\nautosave_interval 1";
+    for (reader_is_there, further) in [(true, ""), (false, ""), (false, saving)] {
+        let mut broker = Broker::start_as("broker", further);
         let mut subscriber = Some(broker.subscribe());
         if !reader_is_there {
             subscriber = None;
@@ -180,8 +180,9 @@ fn what_mosquitto_loses_of_the_acknowledged_when_killed_is_measured() {
             arrived = subscriber.count();
         }
         println!(
-            "figures: mosquitto killed 5 times, reader {}: {n} readings acknowledged, {arrived} arrived, {} lost by mosquitto",
-            if reader_is_there { "connected" } else { "away, with a persistent session" },
+            "figures: mosquitto killed 5 times, reader {}, {}: {n} readings acknowledged, {arrived} arrived, {} lost by mosquitto",
+            if reader_is_there { "connected" } else { "away with a persistent session" },
+            if further.is_empty() { "default autosave" } else { "autosave at every change" },
             n - arrived
         );
     }

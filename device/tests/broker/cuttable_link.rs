@@ -34,6 +34,11 @@ impl CuttableLink {
         Self { port, is_cut, ends }
     }
 
+    /// Whether there is something to cut.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.ends.lock().unwrap().is_empty()
+    }
+
     /// For a while nothing that is sent arrives; then both ends see the connection break, and it can be made again.
     pub(crate) fn cut(&self, dark: Duration) {
         self.is_cut.store(true, Ordering::SeqCst);

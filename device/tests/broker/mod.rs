@@ -10,13 +10,18 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer, KeyIdMethod, KeyPair,
+    RevokedCertParams, SanType, date_time_ymd,
+};
 use rumqttc::{Client, Event, MqttOptions, Packet, QoS, TlsConfiguration, Transport};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
 
 pub(crate) const TOPIC: &str = "rtr/iot/trafficdata";
+
+const REVOKED_SERIAL: u64 = 77;
 
 /// Payloads by event id, and how often each came.
 type Arrived = Arc<Mutex<BTreeMap<String, (Value, u32)>>>;
@@ -33,7 +38,8 @@ impl Broker {
         Self::start_as("broker", "")
     }
 
-    /// With another of the certificates as the broker's own, and more lines in its configuration.
+    /// With another of the certificates as the broker's own, and more lines in its configuration, in which `@` stands for the
+    /// broker's folder.
     pub(crate) fn start_as(identity: &str, extra_config: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ca = Authority::new("test authority");
@@ -41,12 +47,14 @@ impl Broker {
         ca.issue(folder.path(), "broker");
         ca.issue(folder.path(), "device");
         ca.issue(folder.path(), "subscriber");
+        ca.issue_with(folder.path(), "revoked", |params| params.serial_number = Some(REVOKED_SERIAL.into()));
+        ca.write_revocations(folder.path());
         ca.issue_with(folder.path(), "elsewhere", |params| {
             params.subject_alt_names = vec![SanType::DnsName("elsewhere.example".try_into().unwrap())];
         });
         ca.issue_with(folder.path(), "expired", |params| {
-            params.not_before = rcgen::date_time_ymd(2020, 1, 1);
-            params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+            params.not_before = date_time_ymd(2020, 1, 1);
+            params.not_after = date_time_ymd(2021, 1, 1);
         });
         Authority::new("foreign authority").issue(folder.path(), "foreign");
         Authority::new("foreign authority").write(folder.path(), "foreign-ca");
@@ -55,11 +63,12 @@ impl Broker {
         let config = format!(
             "listener {port} 127.0.0.1\ncafile {}\ncertfile {}\nkeyfile {}\nrequire_certificate true\n\
              use_identity_as_username true\nallow_anonymous false\npersistence true\npersistence_location {}/\n\
-             max_queued_messages 0\nuser root\n{extra_config}\n",
+             max_queued_messages 0\nuser root\n{}\n",
             at("ca.pem"),
             at(&format!("{identity}.pem")),
             at(&format!("{identity}.key")),
-            folder.path().display()
+            folder.path().display(),
+            extra_config.replace('@', &folder.path().display().to_string())
         );
         fs::write(folder.path().join("mosquitto.conf"), config).unwrap();
         let mut broker = Self { folder, port, process: None };
@@ -138,6 +147,23 @@ impl Broker {
         path
     }
 
+    /// What is retained on a topic, if anything.
+    pub(crate) fn retained(&self, topic: &str) -> Option<Value> {
+        let mut options = MqttOptions::new("onlooker", "localhost", self.port);
+        options.set_transport(Transport::Tls(TlsConfiguration::Rustls(Arc::new(client_tls(self.folder.path(), "subscriber")))));
+        let (client, mut connection) = Client::new(options, 10);
+        client.subscribe(topic, QoS::AtLeastOnce).unwrap();
+        loop {
+            // A retained message follows its subscription at once.
+            match connection.recv_timeout(Duration::from_millis(500)) {
+                Ok(Ok(Event::Incoming(Packet::Publish(publish)))) => return serde_json::from_slice(&publish.payload).ok(),
+                Ok(Ok(_)) => {}
+                Ok(Err(e)) => panic!("the onlooker lost the broker: {e}"),
+                Err(_) => return None,
+            }
+        }
+    }
+
     /// Subscribes with a session that outlives the broker's restart; returns once the subscription stands.
     pub(crate) fn subscribe(&self) -> Subscriber {
         let mut options = MqttOptions::new("subscriber", "localhost", self.port);
@@ -154,9 +180,10 @@ impl Broker {
                 match event {
                     Ok(Event::Incoming(Packet::SubAck(_))) => drop(ready.send(())),
                     // A broker that was killed may have forgotten the subscription.
-                    Ok(Event::Incoming(Packet::ConnAck(ack))) if !ack.session_present => {
-                        drop(again.try_subscribe(TOPIC, QoS::AtLeastOnce));
-                    }
+                    Ok(Event::Incoming(Packet::ConnAck(ack))) => match ack.session_present {
+                        true => drop(ready.send(())),
+                        false => drop(again.try_subscribe(TOPIC, QoS::AtLeastOnce)),
+                    },
                     Ok(Event::Incoming(Packet::Publish(publish))) => {
                         let value: Value = serde_json::from_slice(&publish.payload).unwrap();
                         let id = value["eventId"].as_str().unwrap().to_owned();
@@ -231,6 +258,24 @@ impl Authority {
         fs::write(folder.join(format!("{name}.pem")), &self.pem).unwrap();
     }
 
+    fn write_revocations(&self, folder: &Path) {
+        let revoked = RevokedCertParams {
+            serial_number: REVOKED_SERIAL.into(),
+            revocation_time: date_time_ymd(2021, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2021, 1, 1),
+            next_update: date_time_ymd(2090, 1, 1),
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: vec![revoked],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        fs::write(folder.join("revocations.pem"), list.signed_by(&self.issuer).unwrap().pem().unwrap()).unwrap();
+    }
+
     fn issue(&self, folder: &Path, name: &str) {
         self.issue_with(folder, name, |_| {});
     }
@@ -282,6 +327,18 @@ pub(crate) fn hang_up_at_publish(folder: &Path, listener: TcpListener) {
             }
         }
     });
+}
+
+/// Asks until there is an answer.
+pub(crate) fn until<T>(mut ask: impl FnMut() -> Option<T>) -> T {
+    let limit = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < limit, "waited in vain");
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
 }
 
 pub(crate) fn free_port() -> u16 {
