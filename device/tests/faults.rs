@@ -1,7 +1,7 @@
 //! `speedtrap-device publish` when brokers, links and the device itself fail: every reading that was told to be queued
 //! arrives.
 //!
-//! `SPEEDTRAP_DEVICE_READINGS=20000` presses as many readings in the tests that count them; the default is 2,000.
+//! `SPEEDTRAP_READINGS=20000` presses as many readings in the tests that count them; the default is 2,000.
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
 #[allow(dead_code)]
@@ -24,7 +24,7 @@ use scripted::{BrokerProcess, Manner};
 use serde_json::Value;
 
 fn n_readings() -> usize {
-    std::env::var("SPEEDTRAP_DEVICE_READINGS").map_or(2_000, |text| text.parse().unwrap())
+    std::env::var("SPEEDTRAP_READINGS").map_or(2_000, |text| text.parse().unwrap())
 }
 
 fn readings_file(broker: &Broker, n: usize) -> PathBuf {
@@ -198,7 +198,7 @@ fn a_device_killed_at_any_moment_loses_no_queued_reading_and_starts_again() {
     let noted = scripted::serve(broker.folder.path(), listener, vec![Manner::Honest, Manner::NeverAcknowledges, Manner::HangsUp]);
     let file = readings_file(&broker, 2_000);
     let mut all_queued = BTreeSet::new();
-    let kills = std::env::var("SPEEDTRAP_DEVICE_KILLS").map_or(12, |text| text.parse().unwrap());
+    let kills = std::env::var("SPEEDTRAP_KILLS").map_or(12, |text| text.parse().unwrap());
     for kill in 0..kills {
         let log = broker.folder.path().join(format!("device-{kill}.log"));
         let mut child = publish_noting(&broker, &file, &["--rate", "700"], &log);

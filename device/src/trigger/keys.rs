@@ -41,7 +41,7 @@ impl Trigger for Keys {
         spawn_thread("keys", move || {
             // The end of the input is the end of all presses.
             for key in std::io::stdin().lock().bytes().map_while(Result::ok) {
-                // A key press is clean, but it goes the way of all edges: a key held down repeats, and is one press.
+                // A key press is clean, but it goes the way of all edges: what a key held down repeats are no presses.
                 if matches!(key, b'\n' | b' ') && !edges.report(EdgeKind::Down, Instant::now()) {
                     return;
                 }
