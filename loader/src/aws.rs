@@ -92,6 +92,15 @@ impl ObjectStore for Bucket {
         let object = object.await.map_err(|error| port_error(&self.name, error))?;
         Ok(Box::new(object.body.into_async_read()))
     }
+
+    async fn write(&self, key: &str, content: Vec<u8>) -> Result<(), PortError> {
+        let put = self.client.put_object().bucket(&self.name).key(key).body(content.into()).send();
+        put.await.map(drop).map_err(|error| port_error(&self.name, error))
+    }
+
+    fn url(&self, key: &str) -> String {
+        format!("s3://{}/{key}", self.name)
+    }
 }
 
 fn port_error<E>(resource: &str, error: SdkError<E, HttpResponse>) -> PortError

@@ -15,6 +15,7 @@ use speedtrap_actors::flow::{Backoff, RetryBudget};
 use crate::contract_file::ContractError;
 use crate::pack::MAX_BYTES_PER_RECORD;
 use crate::staged_row::hex;
+use crate::warehouse::OnDrift;
 
 const ENV_PREFIX: &str = "SPEEDTRAP_LOADER_";
 
@@ -84,6 +85,13 @@ pub(crate) struct WarehouseConfig {
     pub(crate) url_file: Option<PathBuf>,
     /// Certificates to trust, in PEM. Default: those of the system.
     pub(crate) ca_file: Option<PathBuf>,
+    /// The role as which Redshift reads the bucket: an ARN, or `default` for the cluster's default role
+    /// (<https://docs.aws.amazon.com/redshift/latest/dg/copy-parameters-authorization.html>). PostgreSQL needs none.
+    pub(crate) iam_role: String,
+    /// The bucket's region, where Redshift is in another one.
+    pub(crate) region: Option<String>,
+    /// What to do where the table of drivers differs from what is loaded: freeze, add or discard.
+    pub(crate) on_drift: OnDrift,
     /// For opening a connection: 1s to 5m.
     #[serde(with = "humantime_serde")]
     pub(crate) connect_timeout: Duration,
@@ -144,6 +152,9 @@ impl Default for LoaderConfig {
                 url: None,
                 url_file: None,
                 ca_file: None,
+                iam_role: "default".to_owned(),
+                region: None,
+                on_drift: OnDrift::Freeze,
                 connect_timeout: Duration::from_secs(10),
                 statement_timeout: Duration::from_secs(10 * 60),
             },
@@ -226,6 +237,13 @@ impl LoaderConfig {
             format!("{:?}", warehouse.connect_timeout),
             "1s to 5m",
         );
+        // The value names an account, so it is not shown.
+        let role = &warehouse.iam_role;
+        let is_role = role == "default" || role.starts_with("arn:aws") && role.contains(":iam::") && role.contains(":role/");
+        check(is_role, "warehouse.iam_role", "…".to_owned(), "default, or arn:aws:iam::<account>:role/<name>");
+        let region = warehouse.region.as_deref().unwrap_or("us-east-2");
+        let is_region = region.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        check(is_region && !region.is_empty(), "warehouse.region", region.to_owned(), "a region such as us-east-2");
         let timeout = warehouse.statement_timeout;
         check(within(timeout, 1_000, 21_600), "warehouse.statement_timeout", format!("{timeout:?}"), "1s to 6h");
         // The SDK panics on an empty one.

@@ -38,7 +38,7 @@ pub(crate) struct Record {
 }
 
 /// A row that can be loaded: its values in the order of [`COLUMNS`].
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DriverRow {
     pub(crate) line: u64,
     pub(crate) values: [String; COLUMNS.len()],

@@ -11,8 +11,11 @@ use tokio::io::AsyncBufRead;
 use tokio::sync::mpsc;
 
 use crate::csv_rows::DriverRow;
+use crate::fault::{LoadFault, Remote};
 use crate::load_ledger::{Committed, LoadFacts};
-use crate::ports::{Firehose, Listing, ObjectStore, PortError, PutOutcome, Warehouse};
+use crate::ports::{BucketRows, Firehose, Listing, ObjectStore, PortError, PutOutcome, Warehouse};
+use crate::staged_objects;
+use crate::warehouse::SchemaPlan;
 
 /// What happens to one call.
 #[derive(Debug, Clone)]
@@ -113,6 +116,14 @@ impl ObjectStore for ScriptedFirehose {
         let (_, content) = self.lock().objects.get(key).cloned().ok_or_else(|| PortError::Refused("no such key".into()))?;
         Ok(Box::new(Cursor::new(content)))
     }
+
+    async fn write(&self, _key: &str, _content: Vec<u8>) -> Result<(), PortError> {
+        Ok(())
+    }
+
+    fn url(&self, key: &str) -> String {
+        format!("s3://bucket/{key}")
+    }
 }
 
 /// What happens to one commit.
@@ -158,22 +169,36 @@ impl MemoryWarehouse {
 
 #[async_trait]
 impl Warehouse for MemoryWarehouse {
+    async fn plan(&self) -> Result<SchemaPlan, PortError> {
+        Ok(SchemaPlan::fitting())
+    }
+
+    async fn run_ddl(&self, _plan: &SchemaPlan) -> Result<(), PortError> {
+        Ok(())
+    }
+
     async fn find_load(&self, load_id: &str) -> Result<Option<Committed>, PortError> {
         Ok(self.lock().ledger.get(load_id).copied())
     }
 
-    async fn commit_load(&self, load: &LoadFacts, mut rows: mpsc::Receiver<Vec<DriverRow>>) -> Result<Committed, PortError> {
+    async fn commit_load(&self, load: &LoadFacts, rows: &BucketRows<'_>) -> Result<Committed, LoadFault> {
+        let (sender, mut chunks) = mpsc::channel(1);
         let mut received = Vec::new();
-        while let Some(chunk) = rows.recv().await {
-            received.extend(chunk);
-        }
+        let receiving = async {
+            while let Some(chunk) = chunks.recv().await {
+                received.extend(chunk);
+            }
+        };
+        let (copied, ()) = tokio::join!(staged_objects::copy_rows(rows.objects, rows.keys, &load.load_id, sender), receiving);
+        copied?;
         let mut stored = self.lock();
         let step = stored.script.pop_front();
         if step == Some(ScriptedCommit::FailBefore) {
-            return Err(PortError::Unavailable("connection closed".into()));
+            return Err(Remote::Warehouse.fault(PortError::Unavailable("connection closed".into())));
         }
         if received.len() as u64 != load.sent {
-            return Err(PortError::Refused(format!("{} rows of {}", received.len(), load.sent)));
+            let counts = format!("{} rows of {}", received.len(), load.sent);
+            return Err(Remote::Warehouse.fault(PortError::Refused(counts)));
         }
         if let Some(committed) = stored.ledger.get(&load.load_id) {
             return Ok(*committed);
@@ -187,7 +212,7 @@ impl Warehouse for MemoryWarehouse {
         stored.ledger.insert(load.load_id.clone(), committed);
         stored.commits += 1;
         match step {
-            Some(ScriptedCommit::LoseAnswer) => Err(PortError::Unavailable("connection reset".into())),
+            Some(ScriptedCommit::LoseAnswer) => Err(Remote::Warehouse.fault(PortError::Unavailable("connection reset".into()))),
             _ => Ok(committed),
         }
     }

@@ -34,6 +34,11 @@ pub(crate) enum LoadFault {
         waited.as_secs()
     )]
     NotStaged { staged: u64, sent: u64, waited: Duration },
+    #[error(
+        "the warehouse's tables do not fit what is loaded\n{plan}\n  next: run that DDL, or load with --on-drift add (runs it) \
+         or --on-drift discard (loads what fits)"
+    )]
+    Drift { plan: String },
     #[error("{0}\n  next: load the file again; if it stays so, somebody else writes to the bucket")]
     Altered(#[from] crate::staged_row::AlteredRow),
     #[error(
@@ -75,7 +80,7 @@ impl LoadFault {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::FileMissing { .. } | Self::LoadMissing { .. } => 4,
-            Self::Busy { .. } => 5,
+            Self::Busy { .. } | Self::Drift { .. } => 5,
             Self::Remote { cause, .. } if cause.is_passing() => 69,
             Self::GaveUp { last, .. } => last.exit_code(),
             Self::Interrupted => 130,

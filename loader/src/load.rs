@@ -24,7 +24,7 @@ use crate::progress::{Progress, Stage};
 use crate::report::LoadReport;
 use crate::retry::Retry;
 use crate::supervisor::{LoadPlan, LoadPorts, LoadSupervisor};
-use crate::warehouse::SqlWarehouse;
+use crate::warehouse::{SchemaPlan, SqlWarehouse, prepare};
 
 /// Records between reader and Firehose: at 500 KiB each, 8 MiB. Two full calls and a bit.
 const CREDIT: usize = 16;
@@ -128,15 +128,15 @@ impl Loader {
     ) -> Result<LoadReport, LoadFault> {
         let first = RetryBudget { most_elapsed: FIRST_ANSWER, ..self.config.retry() };
         let retry = Retry { budget: first, meter: Meter::new(), progress: progress.clone() };
-        let found = tokio::select! {
-            found = retry.call(Remote::Warehouse, || self.ports.warehouse.find_load(&file.load_id)) => found?,
+        let (plan, found) = tokio::select! {
+            found = self.ask_warehouse(file, &retry) => found?,
             () = &mut interrupted => return Err(LoadFault::Interrupted),
         };
         if let Some(committed) = found {
             if journal.state().committed.is_none() {
                 self.note_commit(file, journal, committed).await?;
             }
-            return Ok(LoadReport::already_loaded(file, committed));
+            return Ok(LoadReport::already_loaded(file, committed).in_warehouse(&plan));
         }
         let bucket = tokio::select! {
             listing = retry.call(Remote::Bucket, || self.ports.objects.list(Some(SystemTime::now()))) => listing?,
@@ -151,7 +151,7 @@ impl Loader {
             end = end => {
                 let end = end.map_err(|_| LoadFault::Crashed("the supervisor ended without a word".to_owned()))??;
                 self.note_commit(file, journal, end.committed).await?;
-                Ok(LoadReport::committed(file, end))
+                Ok(LoadReport::committed(file, end).in_warehouse(&plan))
             }
             () = &mut interrupted => {
                 // Its children and their tasks end with it.
@@ -159,6 +159,16 @@ impl Loader {
                 Err(LoadFault::Interrupted)
             }
         }
+    }
+
+    /// Makes the warehouse ready, then looks the load up.
+    async fn ask_warehouse(&self, file: &LoadFile, retry: &Retry) -> Result<(SchemaPlan, Option<Committed>), LoadFault> {
+        let warehouse = self.ports.warehouse.as_ref();
+        let plan = retry.call(Remote::Warehouse, || warehouse.plan()).await?;
+        let plan = prepare(warehouse, plan, self.config.warehouse.on_drift).await?;
+        info!(warehouse = plan.warehouse.name(), "the warehouse is ready");
+        let found = retry.call(Remote::Warehouse, || warehouse.find_load(&file.load_id)).await?;
+        Ok((plan, found))
     }
 
     async fn note_commit(&self, file: &LoadFile, journal: &Journal, committed: Committed) -> Result<(), LoadFault> {

@@ -6,10 +6,10 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::io::AsyncBufRead;
-use tokio::sync::mpsc;
 
-use crate::csv_rows::DriverRow;
+use crate::fault::LoadFault;
 use crate::load_ledger::{Committed, LoadFacts};
+use crate::warehouse::{Quarantine, SchemaPlan};
 
 /// Why a call did not work, by what the caller does about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -47,7 +47,7 @@ pub(crate) struct Listing {
     pub(crate) newest: Option<SystemTime>,
 }
 
-/// Reads what Firehose has delivered.
+/// The bucket that Firehose delivers to.
 #[async_trait]
 pub(crate) trait ObjectStore: Send + Sync {
     /// What was delivered at that time, by the bucket's clock, or later; everything without a time.
@@ -55,18 +55,38 @@ pub(crate) trait ObjectStore: Send + Sync {
 
     /// One object's content.
     async fn open(&self, key: &str) -> Result<Box<dyn AsyncBufRead + Send + Unpin>, PortError>;
+
+    /// Writes an object, outside of what Firehose delivers.
+    async fn write(&self, key: &str, content: Vec<u8>) -> Result<(), PortError>;
+
+    /// How the warehouse names an object.
+    fn url(&self, key: &str) -> String;
+}
+
+/// The rows of a load in the bucket, and where those go that the warehouse refuses.
+pub(crate) struct BucketRows<'a> {
+    pub(crate) objects: &'a dyn ObjectStore,
+    /// Objects that hold rows of the load, perhaps twice, and perhaps rows of others.
+    pub(crate) keys: &'a [String],
+    pub(crate) quarantine: &'a Quarantine,
 }
 
 /// Keeps drivers and the ledger of loads.
 #[async_trait]
 pub(crate) trait Warehouse: Send + Sync {
+    /// Compares its tables with what loads need.
+    async fn plan(&self) -> Result<SchemaPlan, PortError>;
+
+    /// Runs the DDL of a plan.
+    async fn run_ddl(&self, plan: &SchemaPlan) -> Result<(), PortError>;
+
     /// Looks a load up.
     async fn find_load(&self, load_id: &str) -> Result<Option<Committed>, PortError>;
 
     /// Merges the rows and writes the ledger row in one transaction; of several rows with one plate the highest line wins.
-    /// Nothing is merged if another number of rows than `load.sent` arrives before the channel closes, or if the ledger has
-    /// the load already. After an error nothing is known: look the load up, or commit it again.
-    async fn commit_load(&self, load: &LoadFacts, rows: mpsc::Receiver<Vec<DriverRow>>) -> Result<Committed, PortError>;
+    /// Rows that it refuses one by one are put aside first. Nothing is merged if staged and refused rows are not all that were
+    /// sent, or if the ledger has the load already. After an error nothing is known: look the load up, or commit it again.
+    async fn commit_load(&self, load: &LoadFacts, rows: &BucketRows<'_>) -> Result<Committed, LoadFault>;
 }
 
 impl PortError {

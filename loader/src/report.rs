@@ -10,6 +10,7 @@ use crate::finding::Finding;
 use crate::load_file::LoadFile;
 use crate::load_ledger::Committed;
 use crate::supervisor::LoadEnd;
+use crate::warehouse::{SchemaPlan, Server};
 
 /// The result of one file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -25,6 +26,8 @@ pub(crate) struct LoadReport {
     /// Rows that stand in the warehouse through this load.
     pub(crate) merged: u64,
     pub(crate) rejected: u64,
+    /// Those of the rejected rows that were sent and that the warehouse refused.
+    pub(crate) refused: u64,
     /// Rows whose plate came again later in the file.
     pub(crate) duplicates: u64,
     /// Different plates among the rows.
@@ -39,6 +42,10 @@ pub(crate) struct LoadReport {
     pub(crate) warnings: BTreeMap<Finding, u64>,
     /// The load that this one completes, if it was a quarantine.
     pub(crate) completes: Option<String>,
+    /// The kind of server that was asked.
+    pub(crate) warehouse: Option<Server>,
+    /// Columns that the warehouse does not have, with `--on-drift discard`.
+    pub(crate) left_out: Vec<String>,
 }
 
 /// How a load ended.
@@ -60,7 +67,8 @@ impl LoadReport {
             sent,
             staged,
             merged: committed.merged,
-            rejected: read.rejected,
+            rejected: committed.rejected,
+            refused: committed.rejected.saturating_sub(read.rejected),
             duplicates: committed.superseded,
             drivers: committed.merged,
             state: LoadState::Committed,
@@ -69,6 +77,8 @@ impl LoadReport {
             warned: read.warned,
             warnings: read.warnings,
             completes: file.completes.clone(),
+            warehouse: None,
+            left_out: Vec::new(),
         }
     }
 
@@ -82,6 +92,7 @@ impl LoadReport {
             staged: 0,
             merged: ledger.merged,
             rejected: ledger.rejected,
+            refused: 0,
             duplicates: ledger.superseded,
             drivers: ledger.merged,
             state: LoadState::AlreadyLoaded,
@@ -90,21 +101,28 @@ impl LoadReport {
             warned: 0,
             warnings: BTreeMap::new(),
             completes: file.completes.clone(),
+            warehouse: None,
+            left_out: Vec::new(),
         }
+    }
+
+    /// Says which warehouse it was.
+    pub(crate) fn in_warehouse(self, plan: &SchemaPlan) -> Self {
+        Self { warehouse: Some(plan.warehouse), left_out: plan.left_out().to_vec(), ..self }
     }
 
     /// Checks that every row of the file is accounted for.
     pub(crate) fn reconcile(&self) -> Result<(), LoadFault> {
-        let Self { rows, sent, staged, merged, rejected, duplicates, .. } = self;
+        let Self { rows, sent, staged, merged, rejected, refused, duplicates, .. } = self;
         let ended = merged + rejected + duplicates;
         if *rows != ended {
             return Err(LoadFault::Unreconciled(format!(
                 "{rows} rows in the file, but {merged} merged + {rejected} rejected + {duplicates} duplicates = {ended}"
             )));
         }
-        if self.state == LoadState::Committed && (sent != staged || sent + rejected != *rows) {
+        if self.state == LoadState::Committed && (sent != staged || sent + rejected != rows + refused) {
             return Err(LoadFault::Unreconciled(format!(
-                "{rows} rows in the file, {rejected} rejected, {sent} sent, {staged} staged"
+                "{rows} rows in the file, {rejected} rejected ({refused} of them by the warehouse), {sent} sent, {staged} staged"
             )));
         }
         Ok(())
@@ -158,6 +176,7 @@ mod tests {
             staged: 9,
             merged: 7,
             rejected: 1,
+            refused: 0,
             duplicates: 2,
             drivers: 7,
             state: LoadState::Committed,
@@ -166,17 +185,22 @@ mod tests {
             warned: 0,
             warnings: BTreeMap::new(),
             completes: None,
+            warehouse: None,
+            left_out: Vec::new(),
         }
     }
 
     #[test]
     fn every_row_must_be_merged_rejected_or_superseded() {
         assert!(report().reconcile().is_ok());
+        let refused = LoadReport { sent: 10, staged: 10, refused: 1, ..report() };
+        assert!(refused.reconcile().is_ok());
         for wrong in [
             LoadReport { rows: 11, ..report() },
             LoadReport { merged: 6, ..report() },
             LoadReport { staged: 8, ..report() },
             LoadReport { sent: 10, staged: 10, ..report() },
+            LoadReport { refused: 1, ..report() },
         ] {
             assert!(matches!(wrong.reconcile(), Err(LoadFault::Unreconciled(_))), "{wrong:?}");
         }

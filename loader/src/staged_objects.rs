@@ -1,12 +1,15 @@
 //! Reads the objects that Firehose delivered, line by line, so that their size does not matter.
 
+use std::collections::BTreeSet;
+
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _};
 use tokio::sync::mpsc;
 
 use crate::csv_rows::DriverRow;
+use crate::fault::{LoadFault, Remote};
 use crate::line_set::LineSet;
 use crate::ports::{ObjectStore, PortError};
-use crate::staged_row::{self, AlteredRow};
+use crate::staged_row;
 
 /// Rows handed to the warehouse at once.
 const ROWS_PER_CHUNK: usize = 500;
@@ -16,13 +19,6 @@ const ROWS_PER_CHUNK: usize = 500;
 pub(crate) struct StagedObject {
     pub(crate) key: String,
     pub(crate) lines: LineSet,
-}
-
-/// Why rows could not be copied.
-#[derive(Debug)]
-pub(crate) enum CopyFault {
-    Bucket(PortError),
-    Altered(AlteredRow),
 }
 
 /// Reads which lines of a load are in an object.
@@ -43,14 +39,14 @@ pub(crate) async fn copy_rows(
     keys: &[String],
     load_id: &str,
     rows: mpsc::Sender<Vec<DriverRow>>,
-) -> Result<(), CopyFault> {
+) -> Result<(), LoadFault> {
     let mut copied = LineSet::default();
     let mut chunk = Vec::with_capacity(ROWS_PER_CHUNK);
     for key in keys {
-        let mut content = Lines::open(objects, key).await.map_err(CopyFault::Bucket)?;
-        while let Some(line) = content.next().await.map_err(CopyFault::Bucket)? {
+        let mut content = Lines::open(objects, key).await.map_err(bucket)?;
+        while let Some(line) = content.next().await.map_err(bucket)? {
             let Some(row) = staged_row::from_line(load_id, line) else { continue };
-            let row = row.map_err(CopyFault::Altered)?;
+            let row = row?;
             if !copied.insert(row.line) {
                 continue;
             }
@@ -65,6 +61,31 @@ pub(crate) async fn copy_rows(
         let _ended = rows.send(chunk).await;
     }
     Ok(())
+}
+
+/// The rows of the load that stand on these lines of an object, each with its line there; the first line is 1.
+pub(crate) async fn rows_at(
+    objects: &dyn ObjectStore,
+    key: &str,
+    load_id: &str,
+    lines: &BTreeSet<u64>,
+) -> Result<Vec<(u64, DriverRow)>, LoadFault> {
+    let mut rows = Vec::new();
+    let mut content = Lines::open(objects, key).await.map_err(bucket)?;
+    let mut at = 0;
+    while let Some(line) = content.next().await.map_err(bucket)? {
+        at += 1;
+        if lines.contains(&at)
+            && let Some(row) = staged_row::from_line(load_id, line)
+        {
+            rows.push((at, row?));
+        }
+    }
+    Ok(rows)
+}
+
+fn bucket(error: PortError) -> LoadFault {
+    Remote::Bucket.fault(error)
 }
 
 struct Lines {

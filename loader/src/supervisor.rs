@@ -29,6 +29,7 @@ use crate::progress::{Progress, Stage};
 use crate::retry::Retry;
 use crate::s3_lister::{S3Lister, S3ListerArgs};
 use crate::validator::{FileSummary, Validator, ValidatorArgs};
+use crate::warehouse::Quarantine;
 use crate::warehouse_copier::{WarehouseCopier, WarehouseCopierArgs};
 
 /// How long ended children may take to be gone.
@@ -233,6 +234,7 @@ impl LoadSupervisorState {
             file: plan.file.clone(),
             objects: Arc::clone(&ports.objects),
             warehouse: ports.warehouse,
+            quarantine: Quarantine { folder: plan.rejects_dir.clone(), file: plan.file.clone() },
             retry: retry(meter),
             started_at: self.started_at,
             supervisor: supervisor.clone(),

@@ -8,21 +8,17 @@ use std::time::SystemTime;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use speedtrap_actors::observe::{Mailbox, Outlet};
-use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::fault::{LoadFault, Remote};
 use crate::load_file::LoadFile;
 use crate::load_ledger::{Committed, LoadFacts};
-use crate::ports::{ObjectStore, Warehouse};
+use crate::ports::{BucketRows, ObjectStore, Warehouse};
 use crate::retry::Retry;
-use crate::staged_objects;
 use crate::supervisor::LoadStep;
 use crate::tasks::Tasks;
 use crate::validator::FileSummary;
-
-/// Chunks of rows between bucket and warehouse.
-const CHUNKS_IN_FLIGHT: usize = 4;
+use crate::warehouse::Quarantine;
 
 pub(crate) struct WarehouseCopier;
 
@@ -49,6 +45,7 @@ pub(crate) struct WarehouseCopierArgs {
     pub(crate) file: LoadFile,
     pub(crate) objects: Arc<dyn ObjectStore>,
     pub(crate) warehouse: Arc<dyn Warehouse>,
+    pub(crate) quarantine: Quarantine,
     pub(crate) retry: Retry,
     pub(crate) started_at: SystemTime,
     pub(crate) supervisor: Outlet<LoadStep>,
@@ -102,10 +99,11 @@ impl WarehouseCopierState {
             started_at: self.args.started_at,
         };
         let (objects, warehouse, keys) = (Arc::clone(&self.args.objects), Arc::clone(&self.args.warehouse), staged.keys.clone());
-        let retry = self.args.retry.clone();
+        let (retry, quarantine) = (self.args.retry.clone(), self.args.quarantine.clone());
         self.load = Some(staged);
         self.tasks.run(async move {
-            WarehouseCopierMsg::CommitEnded(commit(objects.as_ref(), warehouse.as_ref(), &keys, &load, &retry).await)
+            let rows = BucketRows { objects: objects.as_ref(), keys: &keys, quarantine: &quarantine };
+            WarehouseCopierMsg::CommitEnded(commit(warehouse.as_ref(), &load, &rows, &retry).await)
         });
     }
 
@@ -121,22 +119,19 @@ impl WarehouseCopierState {
 /// Copies until the ledger has the load. A commit whose outcome is unknown is looked up before anything is done again; should it
 /// still be under way, the next one waits for it at the ledger's lock and then finds its row.
 async fn commit(
-    objects: &dyn ObjectStore,
     warehouse: &dyn Warehouse,
-    keys: &[String],
     load: &LoadFacts,
+    rows: &BucketRows<'_>,
     retry: &Retry,
 ) -> Result<Committed, LoadFault> {
     let mut bucket_tries = retry.tries(Remote::Bucket);
     let mut warehouse_tries = retry.tries(Remote::Warehouse);
     loop {
-        let (rows, received) = mpsc::channel(CHUNKS_IN_FLIGHT);
-        let copied = staged_objects::copy_rows(objects, keys, &load.load_id, rows);
-        match tokio::join!(copied, warehouse.commit_load(load, received)) {
-            (Err(staged_objects::CopyFault::Altered(row)), _) => return Err(row.into()),
-            (Err(staged_objects::CopyFault::Bucket(error)), _) => bucket_tries.wait_after(error).await?,
-            (Ok(()), Ok(committed)) => return Ok(committed),
-            (Ok(()), Err(error)) => warehouse_tries.wait_after(error).await?,
+        match warehouse.commit_load(load, rows).await {
+            Ok(committed) => return Ok(committed),
+            Err(LoadFault::Remote { remote: Remote::Warehouse, cause }) => warehouse_tries.wait_after(cause).await?,
+            Err(LoadFault::Remote { cause, .. }) => bucket_tries.wait_after(cause).await?,
+            Err(fault) => return Err(fault),
         }
         match warehouse.find_load(&load.load_id).await {
             Ok(Some(committed)) => return Ok(committed),

@@ -14,6 +14,7 @@ use crate::fault::LoadFault;
 use crate::load::Loader;
 use crate::load_file::Source;
 use crate::progress::Progress;
+use crate::warehouse::OnDrift;
 
 #[derive(Debug, Args)]
 pub(super) struct LoadArgs {
@@ -35,6 +36,9 @@ pub(super) struct LoadArgs {
     /// What the files must look like [default: the built-in contract, see `check --print-contract`]
     #[arg(long, value_name = "FILE")]
     contract: Option<PathBuf>,
+    /// What to do where the warehouse's table differs from what is loaded; `plan` shows how it differs [default: freeze]
+    #[arg(long, value_name = "WHAT", value_enum)]
+    on_drift: Option<OnDrift>,
     /// TOML file; the environment and flags go over it.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -48,6 +52,7 @@ impl LoadArgs {
         config.rejects_dir = self.rejects_dir.unwrap_or(config.rejects_dir);
         config.state_dir = self.state_dir.or(config.state_dir);
         config.contract = self.contract.or(config.contract);
+        config.warehouse.on_drift = self.on_drift.unwrap_or(config.warehouse.on_drift);
         config.validate(&aws)?;
         let files = found(&self.files)?;
         let sdk = aws::sdk_config(config.firehose.call_timeout).await;

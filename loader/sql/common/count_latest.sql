@@ -1,0 +1,1 @@
+SELECT COUNT(*) FROM rtr_iot_latest

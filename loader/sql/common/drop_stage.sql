@@ -1,0 +1,2 @@
+DROP TABLE rtr_iot_stage;
+DROP TABLE rtr_iot_latest
