@@ -151,7 +151,7 @@ impl Loader {
             end = end => {
                 let end = end.map_err(|_| LoadFault::Crashed("the supervisor ended without a word".to_owned()))??;
                 self.note_commit(file, journal, end.committed).await?;
-                Ok(LoadReport::committed(file, end).in_warehouse(&plan))
+                Ok(LoadReport::committed(file, end).with_quarantine(&self.config.rejects_dir).in_warehouse(&plan))
             }
             () = &mut interrupted => {
                 // Its children and their tasks end with it.

@@ -50,6 +50,14 @@ pub(crate) struct RejectPaths {
     pub(crate) csv: PathBuf,
 }
 
+impl RejectPaths {
+    /// `name` is without an extension, usually the load id.
+    pub(crate) fn of(folder: &Path, name: &str) -> Self {
+        let path = |extension: &str| folder.join(format!("{name}.{extension}"));
+        Self { ndjson: path("ndjson"), csv: path("csv") }
+    }
+}
+
 /// Writes rejected rows; makes no file while there are none.
 pub(crate) struct RejectsFile {
     paths: RejectPaths,
@@ -64,8 +72,7 @@ struct Open {
 impl RejectsFile {
     /// `name` is without an extension, usually the load id.
     pub(crate) fn new(folder: &Path, name: &str) -> Self {
-        let path = |extension: &str| folder.join(format!("{name}.{extension}"));
-        Self { paths: RejectPaths { ndjson: path("ndjson"), csv: path("csv") }, open: None }
+        Self { paths: RejectPaths::of(folder, name), open: None }
     }
 
     /// Where the rows go.

@@ -1,7 +1,7 @@
 //! What a load did, for people and for scripts, and whether its counts add up.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -9,6 +9,7 @@ use crate::fault::LoadFault;
 use crate::finding::Finding;
 use crate::load_file::LoadFile;
 use crate::load_ledger::Committed;
+use crate::rejects::RejectPaths;
 use crate::supervisor::LoadEnd;
 use crate::warehouse::{SchemaPlan, Server};
 
@@ -104,6 +105,15 @@ impl LoadReport {
             warehouse: None,
             left_out: Vec::new(),
         }
+    }
+
+    /// Names the quarantine that only the warehouse's refusals have made.
+    pub(crate) fn with_quarantine(self, folder: &Path) -> Self {
+        if self.refused == 0 || self.rejects_file.is_some() {
+            return self;
+        }
+        let paths = RejectPaths::of(folder, &self.load_id);
+        Self { rejects_file: Some(paths.ndjson), rejects_csv: Some(paths.csv), ..self }
     }
 
     /// Says which warehouse it was.

@@ -22,6 +22,7 @@ pub mod process;
 pub mod programs;
 pub mod proxy;
 pub mod reconcile;
+pub mod redshift;
 pub mod sandbox;
 pub mod streams;
 pub mod traffic;

@@ -7,6 +7,7 @@ mod crawl;
 mod interruption;
 mod load;
 mod output;
+mod plan;
 mod status;
 
 use std::path::PathBuf;
@@ -36,8 +37,8 @@ Examples:
 
 Exit codes:
   0 all rows loaded, or loaded before    1 failed                         3 loaded, but some rows were rejected
-  4 a file does not exist                5 another loader is at it        69 unreachable
-  78 bad configuration                   130 interrupted";
+  4 a file does not exist                5 another loader is at it, or the warehouse's tables differ (see plan)
+  69 unreachable                         78 bad configuration             130 interrupted";
 
 const REJECTS: &str = "Rejected rows as a load has left them, <load id>.csv or <load id>.ndjson, mended in their column `raw`";
 
@@ -63,6 +64,9 @@ enum Command {
     /// Propose a contract for a file from a sample of its rows.
     #[command(after_help = crawl::EXAMPLES)]
     Crawl(crawl::CrawlArgs),
+    /// Show how the warehouse's tables differ from what is loaded, and the DDL that would mend it; nothing is executed.
+    #[command(after_help = plan::EXAMPLES)]
+    Plan(plan::PlanArgs),
     /// Show which loads there are and where they stand.
     #[command(after_help = status::EXAMPLES)]
     Status(status::StatusArgs),
@@ -111,6 +115,7 @@ impl Cli {
             Command::Replay(args) => args.run(Source::Rejects).await,
             Command::Check(args) => args.run(),
             Command::Crawl(args) => args.run(),
+            Command::Plan(args) => args.run().await,
             Command::Status(args) => args.run().await,
         }
     }
