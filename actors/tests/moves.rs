@@ -9,7 +9,7 @@ use rig::{Rig, reading};
 use speedtrap_actors::domain::{Outcome, ShardId};
 use speedtrap_actors::flow::Pulse;
 use speedtrap_actors::observe::LaneState;
-use speedtrap_actors::ports::{AlertLedger, Checkpoint, FailureKind, LeaseTable, NewLease, SourceError, StartAt};
+use speedtrap_actors::ports::{AlertLedger, Checkpoint, FailureKind, LeaseTable, NewLease, SourceError};
 use speedtrap_actors::testing::{failure, sample_driver, sample_event};
 use speedtrap_actors::wire::write_published;
 use tokio::time::{Instant, sleep};
@@ -359,30 +359,6 @@ async fn an_outage_of_hours_is_no_standstill_of_an_actor() {
     let _lane = rig.lane(N1).await;
     rig.checkpointed_to_end().await;
     assert!(rig.table.restarts().iter().all(|restart| !restart.reason.contains("froze")));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_lane_begun_at_the_newest_record_skips_nothing_when_it_dies_before_its_first_checkpoint() {
-    for expired in [false, true] {
-        let rig = enrich();
-        rig.source.push(violation(1_000));
-        rig.make_lease(Checkpoint::Latest).await;
-        rig.bombs.arm("store", 1);
-        let _lane = rig.lane(N1).await;
-        sleep(Duration::from_millis(300)).await;
-        rig.source.push(violation(0));
-        rig.until(|rig| rig.restarts() == 1, "the fault").await;
-        rig.source.push(violation(1));
-        if expired {
-            rig.source.expire_iterators();
-        }
-        rig.checkpointed_to_end().await;
-        let stored: Vec<_> = rig.store.items().iter().map(|event| event.event_id().to_owned()).collect();
-        assert_eq!(stored, ["e-0", "e-1"]);
-        let opened = rig.source.opened();
-        assert_eq!(opened[0].1, StartAt::Latest);
-        assert!(opened[1..].iter().all(|(_, start)| *start != StartAt::Latest));
-    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 
-use super::rewind::last_before;
 use crate::domain::ShardId;
+use crate::lane::last_before;
 use crate::ports::{Checkpoint, Lease, LeaseError, LeaseTable, ShardSource, SourceError};
 
 /// Shards that are searched at once for where to go back to.

@@ -21,7 +21,6 @@ mod membership_settings;
 mod node_supervisor;
 mod presence;
 mod redial;
-mod rewind;
 mod shard_assigner;
 mod shard_rows;
 mod sightings;

@@ -21,7 +21,7 @@ use super::{EnrichStages, Stages};
 use crate::domain::{Position, ShardId};
 use crate::flow::{Batch, Leftovers, Tenure, Unread};
 use crate::observe::{ActorTable, Mailbox, Meter, Outlet, Spot};
-use crate::ports::{ShardIterator, StartAt};
+use crate::ports::StartAt;
 
 /// The actors of a running generation, from the end of the lane to its reader, which is the last of them.
 #[derive(Debug)]
@@ -42,7 +42,6 @@ pub(super) struct Child {
 pub(super) struct Birth {
     pub(super) number: u64,
     pub(super) start: StartAt,
-    pub(super) iterator: Option<ShardIterator>,
     pub(super) done_to: Option<Position>,
     pub(super) admission: Admission,
     pub(super) tenure: Tenure,
@@ -63,7 +62,6 @@ impl Generation {
             source: Arc::clone(&args.source),
             settings: args.settings,
             start: birth.start,
-            iterator: birth.iterator,
             done_to: birth.done_to,
             admission: birth.admission,
             tenure: birth.tenure,

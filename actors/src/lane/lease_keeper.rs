@@ -2,7 +2,8 @@
 //!
 //! Child of `LaneSupervisor`, outliving the generations of its lane. Receives `Checkpoint` from `ShardReader`. All writes of the
 //! lease go through here one after the other, since each one depends on the counter that the last one left. A checkpoint renews
-//! too, so a lane that moves on needs no renewals. The children of a closed shard get their rows before it is marked as done.
+//! too, so a lane that moves on needs no renewals. A lane that begins at the newest record gets that record's place as its first
+//! checkpoint, from `shard_search`, before it starts. The children of a closed shard get their rows before it is marked as done.
 //! Another node's write is reported to the supervisor as a lost lease; so is a lease that expired, and one whose node could not
 //! show for as long that it lives. A panic in a call to the table or the stream ends this actor, since its answer never comes.
 
@@ -14,6 +15,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::shard_end::{EndError, is_listed, prepare_end};
+use super::shard_search::newest;
+use crate::domain::Position;
 use crate::flow::{Backoff, Tenure};
 use crate::observe::{LaneStats, LeaseWrite, Mailbox, Meter, Outlet};
 use crate::ports::{Checkpoint, Lease, LeaseError, LeaseTable, ShardSource, SourceError};
@@ -33,6 +36,9 @@ pub(super) enum LeaseKeeperMsg {
     /// Writes this checkpoint; a newer one that arrives before the write begins replaces it.
     Checkpoint(Checkpoint, Outlet<Checkpoint>),
     Written(Result<Lease, LeaseError>),
+    /// Writes the place of the shard's newest record as the checkpoint; tells the second if it cannot be found.
+    Begin(Outlet<Checkpoint>, Outlet<SourceError>),
+    Found(Result<Option<Position>, SourceError>),
     /// The children of the closed shard have their rows, or could not be given them.
     EndPrepared(Result<(), EndError>),
     /// The children that could not be given rows are looked for again.
@@ -80,6 +86,8 @@ pub(super) struct LeaseKeeperState {
     /// either way, so nothing before it is written any more.
     begun: Option<Checkpoint>,
     writing: Option<Writing>,
+    /// Told where the lane begins, or that it cannot.
+    beginning: Option<(Outlet<Checkpoint>, Outlet<SourceError>)>,
     /// Told when the shard is marked as done.
     ending: Option<Outlet<Checkpoint>>,
     end_tries: u32,
@@ -116,6 +124,7 @@ impl Actor for LeaseKeeper {
             wanted: None,
             begun: None,
             writing: None,
+            beginning: None,
             ending: None,
             end_tries: 0,
             gone: None,
@@ -141,6 +150,8 @@ impl Actor for LeaseKeeper {
                 state.start_wanted();
             }
             LeaseKeeperMsg::Written(result) => state.written(result),
+            LeaseKeeperMsg::Begin(begun, failed) => state.find_newest(begun, failed),
+            LeaseKeeperMsg::Found(newest) => state.found(newest),
             LeaseKeeperMsg::RetryDue => state.start_wanted(),
             LeaseKeeperMsg::EndDue => state.prepare_end(),
             LeaseKeeperMsg::EndPrepared(prepared) => state.end_prepared(prepared),
@@ -203,6 +214,31 @@ impl LeaseKeeperState {
             // When the actor is gone there is nobody left to tell.
             let _gone = myself.cast(LeaseKeeperMsg::Written(result));
         });
+    }
+
+    fn find_newest(&mut self, begun: Outlet<Checkpoint>, failed: Outlet<SourceError>) {
+        self.beginning = Some((begun, failed));
+        let (source, shard, myself) = (Arc::clone(&self.args.source), self.args.lease.shard.clone(), self.myself.clone());
+        self.running.spawn(async move {
+            let newest = newest(&*source, &shard).await;
+            // When the actor is gone there is nobody left to tell.
+            let _gone = myself.cast(LeaseKeeperMsg::Found(newest));
+        });
+    }
+
+    /// A shard that held nothing begins with its first record.
+    fn found(&mut self, newest: Result<Option<Position>, SourceError>) {
+        let Some((begun, failed)) = self.beginning.take() else { return };
+        match newest {
+            Ok(newest) => {
+                self.wanted = Some((newest.map_or(Checkpoint::TrimHorizon, Checkpoint::At), begun));
+                self.start_wanted();
+            }
+            Err(error) => {
+                // A supervisor that is gone takes the lane with it.
+                let _gone = failed.send(error);
+            }
+        }
     }
 
     fn prepare_end(&mut self) {

@@ -25,6 +25,7 @@ mod raw_persister;
 mod rule_error_reader;
 mod shard_end;
 mod shard_reader;
+mod shard_search;
 mod speed_filter;
 mod stall;
 mod supervisor;
@@ -45,6 +46,7 @@ use crate::ports::{AlertLedger, AlertSender, Archive, ViolationStore, ViolationS
 use crate::wire::SmsTemplate;
 
 pub use lease_keeper::LeaseTiming;
+pub(crate) use shard_search::last_before;
 pub use supervisor::{LaneArgs, LaneSupervisor, LaneSupervisorMsg};
 pub use text_rate::TextRate;
 

@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::task::JoinSet;
@@ -56,8 +56,6 @@ pub(super) struct ShardReaderArgs {
     pub(super) source: Arc<dyn ShardSource>,
     pub(super) settings: LaneSettings,
     pub(super) start: StartAt,
-    /// The place that an earlier generation opened and read nothing done from; `start` stands in when it is too old.
-    pub(super) iterator: Option<ShardIterator>,
     /// Records up to and including this one are done.
     pub(super) done_to: Option<Position>,
     pub(super) admission: Admission,
@@ -88,7 +86,6 @@ pub(super) struct ShardReaderState {
     reading: Reading,
     iterator: Option<ShardIterator>,
     iterator_since: Instant,
-    opening_since: SystemTime,
     /// Read and not let in yet: at most one answer of the source.
     fetched: VecDeque<Record>,
     /// The last record read, or the checkpoint that the lane started from.
@@ -126,9 +123,8 @@ impl Actor for ShardReader {
             myself,
             ledger: Ledger::new(args.settings.credit_events, args.settings.credit_bytes),
             reading: Reading::Idle,
-            iterator: args.iterator.clone(),
+            iterator: None,
             iterator_since: Instant::now(),
-            opening_since: SystemTime::now(),
             fetched: VecDeque::new(),
             read_to: args.done_to.clone(),
             read_began: Instant::now(),
@@ -154,7 +150,7 @@ impl Actor for ShardReader {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             ShardReaderMsg::PollDue => state.poll(),
-            ShardReaderMsg::Opened(Ok(iterator)) => state.opened(iterator)?,
+            ShardReaderMsg::Opened(Ok(iterator)) => state.opened(iterator),
             ShardReaderMsg::Read(Ok(page)) => state.take_in(page)?,
             ShardReaderMsg::Read(Err(SourceError::IteratorExpired)) => {
                 state.iterator = None;
@@ -219,7 +215,6 @@ impl ShardReaderState {
                 let _gone = myself.cast(ShardReaderMsg::Read(page));
             });
         } else {
-            self.opening_since = SystemTime::now();
             let (shard, start) = (self.args.shard.clone(), self.start());
             self.running.spawn(async move {
                 let iterator = source.iterator(&shard, &start).await;
@@ -235,18 +230,11 @@ impl ShardReaderState {
         self.myself.cast_after(delay, || ShardReaderMsg::PollDue);
     }
 
-    /// A lane that begins at the newest record notes where that was: what arrives before its first checkpoint must not be
-    /// skipped when it is opened again.
-    fn opened(&mut self, iterator: ShardIterator) -> Result<(), ActorGone> {
-        if self.args.start == StartAt::Latest && self.read_to.is_none() {
-            self.args.start = StartAt::Timestamp(self.opening_since);
-            self.args.news.send(LaneNews::BegunAtLatest(iterator.clone(), self.opening_since))?;
-        }
+    fn opened(&mut self, iterator: ShardIterator) {
         self.iterator = Some(iterator);
         self.iterator_since = Instant::now();
         self.reading = Reading::Idle;
         self.poll();
-        Ok(())
     }
 
     /// Opens at the last record rather than after it, as the Kinesis Client Library does, and drops what is done: a record may

@@ -5,7 +5,7 @@
 //! a frozen actor, found by `stall`, is one. It stops when the shard is done, the lease is lost, or it was told to drain.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use tokio::time::Instant;
@@ -19,7 +19,7 @@ use super::{LaneSettings, Stages};
 use crate::domain::Position;
 use crate::flow::{LaneFailure, Pulse, Tenure};
 use crate::observe::{ActorTable, LaneState, LaneStats, Mailbox, Meter, Spot};
-use crate::ports::{Checkpoint, DeadLetters, Lease, LeaseTable, ShardIterator, ShardSource, StartAt};
+use crate::ports::{Checkpoint, DeadLetters, Lease, LeaseTable, ShardSource, SourceError, StartAt};
 
 /// How long a killed actor may take to be gone.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
@@ -64,8 +64,10 @@ pub enum LaneNews {
     Cleared,
     /// The checkpoint is written.
     Checkpointed(Position),
-    /// The shard was opened at its newest record, which was here, at this time.
-    BegunAtLatest(ShardIterator, SystemTime),
+    /// The lane begins after the newest record, and the lease says where that was.
+    Begun(Checkpoint),
+    /// The newest record was not found.
+    NotBegun(SourceError),
     /// The shard that did not answer to its name is still in the stream's list.
     StillListed,
     /// Nothing that began is open any more and the checkpoint is written.
@@ -121,9 +123,7 @@ pub struct LaneSupervisorState {
     deaths: u32,
     isolation: Isolation,
     alone: Option<Position>,
-    /// Where a lane without a checkpoint began, if that was at the newest record.
-    latest: Option<(ShardIterator, SystemTime)>,
-    /// The last generation ended because the shard was gone.
+    /// The shard did not answer to its name.
     shard_gone: bool,
     /// Who waits for the drain; nobody unless it drains.
     draining: Vec<RpcReplyPort<bool>>,
@@ -177,7 +177,6 @@ impl Actor for LaneSupervisor {
             deaths: 0,
             isolation,
             alone: None,
-            latest: None,
             shard_gone: false,
             draining: Vec::new(),
             hand_to: None,
@@ -257,7 +256,16 @@ impl LaneSupervisorState {
                 self.isolation.cleared();
             }
             LaneNews::Checkpointed(position) => self.args.lease.checkpoint = Checkpoint::At(position),
-            LaneNews::BegunAtLatest(iterator, time) => self.latest = Some((iterator, time)),
+            LaneNews::Begun(checkpoint) => {
+                tracing::info!(lane = self.args.spot.path, %checkpoint, "lane begins after the newest record");
+                self.args.lease.checkpoint = checkpoint;
+                self.myself.cast_after(Duration::ZERO, || LaneSupervisorMsg::RespawnDue);
+            }
+            LaneNews::NotBegun(error) => {
+                self.shard_gone = matches!(error, SourceError::Gone(_));
+                let (path, reason) = (self.args.spot.path.clone(), error.to_string());
+                self.back_off(&path, &reason);
+            }
             LaneNews::StillListed => {
                 self.shard_gone = false;
                 self.myself.cast_after(Duration::ZERO, || LaneSupervisorMsg::RespawnDue);
@@ -274,27 +282,20 @@ impl LaneSupervisorState {
     }
 
     async fn respawn(&mut self, supervisor: ActorCell) -> Result<(), ActorProcessingErr> {
+        let (start, done_to) = match (self.args.lease.checkpoint.clone(), self.args.start.clone()) {
+            (Checkpoint::TrimHorizon | Checkpoint::ShardEnd, _) => (StartAt::TrimHorizon, None),
+            (Checkpoint::At(position), _) => (StartAt::Sequence(position.sequence.clone()), Some(position)),
+            // Only the lease outlives this lane: nothing may start before it says where that is, or whoever comes next would
+            // begin at a newer record.
+            (Checkpoint::Latest, _) | (Checkpoint::AtTimestamp, StartAt::Latest) => return self.begin(),
+            (Checkpoint::AtTimestamp, start) => (start, None),
+        };
         self.number += 1;
         self.alone = None;
-        let mut iterator = None;
-        let (start, done_to) = match self.args.lease.checkpoint.clone() {
-            Checkpoint::TrimHorizon | Checkpoint::ShardEnd => (StartAt::TrimHorizon, None),
-            Checkpoint::AtTimestamp => (self.args.start.clone(), None),
-            Checkpoint::At(position) => (StartAt::Sequence(position.sequence.clone()), Some(position)),
-            Checkpoint::Latest => match self.latest.clone() {
-                // What has arrived since the first generation began must not be skipped.
-                Some((first, time)) => {
-                    iterator = Some(first);
-                    (StartAt::Timestamp(time), None)
-                }
-                None => (StartAt::Latest, None),
-            },
-        };
         self.stall = StallWatch::new(self.args.settings.stall_after, self.args.settings.longest_call);
         let birth = Birth {
             number: self.number,
             start,
-            iterator,
             done_to,
             admission: self.isolation.admission(),
             tenure: self.tenure.clone(),
@@ -305,6 +306,12 @@ impl LaneSupervisorState {
         self.generation = Some(Generation::spawn(&self.args, supervisor, birth).await?);
         tracing::info!(lane = self.args.spot.path, generation = self.number, "lane started");
         Ok(())
+    }
+
+    fn begin(&self) -> Result<(), ActorProcessingErr> {
+        let begun = self.myself.outlet(|checkpoint| LaneSupervisorMsg::News(LaneNews::Begun(checkpoint)));
+        let failed = self.myself.outlet(|error| LaneSupervisorMsg::News(LaneNews::NotBegun(error)));
+        Ok(self.keeper.cast(LeaseKeeperMsg::Begin(begun, failed))?)
     }
 
     /// A child of the running generation ended: the whole generation goes with it.
@@ -338,7 +345,6 @@ impl LaneSupervisorState {
     async fn end_generation(&mut self, myself: &ActorRef<LaneSupervisorMsg>, path: &str, reason: &str, is_fault: bool) {
         self.kill_generation(Some(path)).await;
         self.args.table.failed(path, reason);
-        self.args.stats.entered(&self.args.lease.shard, LaneState::Backoff, Some(reason));
         if !self.draining.is_empty() {
             self.release_and_close(myself).await;
             return;
@@ -346,6 +352,12 @@ impl LaneSupervisorState {
         if is_fault {
             self.isolation.fault(self.alone.as_ref());
         }
+        self.back_off(path, reason);
+    }
+
+    /// Lets the next generation start after a delay.
+    fn back_off(&mut self, path: &str, reason: &str) {
+        self.args.stats.entered(&self.args.lease.shard, LaneState::Backoff, Some(reason));
         let delay = self.args.settings.backoff.delay(self.deaths, rand::random());
         self.deaths += 1;
         tracing::warn!(

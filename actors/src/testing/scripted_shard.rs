@@ -29,6 +29,7 @@ struct Inner {
     opened: Vec<(ShardId, StartAt)>,
     reads: Vec<(Instant, usize)>,
     unlisted: HashSet<ShardId>,
+    has_clock: bool,
 }
 
 struct ShardScript {
@@ -55,6 +56,7 @@ impl ScriptedShard {
                 opened: Vec::new(),
                 reads: Vec::new(),
                 unlisted: HashSet::new(),
+                has_clock: true,
             })),
         }
     }
@@ -133,6 +135,11 @@ impl ScriptedShard {
         self.with(|inner| if listed { inner.unlisted.remove(shard) } else { inner.unlisted.insert(shard.clone()) });
     }
 
+    /// Says no times any more, and opens at none, as the stream of a DynamoDB table.
+    pub fn stop_clock(&self) {
+        self.with(|inner| inner.has_clock = false);
+    }
+
     /// Lets all iterators given out so far answer [`SourceError::IteratorExpired`].
     pub fn expire_iterators(&self) {
         self.with(|inner| inner.iterator_epoch += 1);
@@ -173,11 +180,13 @@ impl Inner {
 
     fn open(&mut self, shard: &ShardId, from: &StartAt) -> Result<ShardIterator, SourceError> {
         self.opened.push((shard.clone(), from.clone()));
+        let has_clock = self.has_clock;
         let script = self.script_mut(shard).ok_or_else(|| SourceError::Gone(shard.clone()))?;
         let first = |found: &dyn Fn(&Record) -> bool| script.records.iter().position(found).unwrap_or(script.records.len());
         let index = match from {
             StartAt::TrimHorizon => 0,
             StartAt::Latest => script.records.len(),
+            StartAt::Timestamp(_) if !has_clock => 0,
             StartAt::Timestamp(time) => first(&|record| record.arrived >= Some(*time)),
             StartAt::Sequence(sequence) => first(&|record| record.position.sequence >= *sequence),
         };
@@ -201,15 +210,25 @@ impl Inner {
         if epoch as u64 != self.iterator_epoch {
             return Err(SourceError::IteratorExpired);
         }
+        let has_clock = self.has_clock;
         let script = self.script_mut(&shard).ok_or_else(|| SourceError::Gone(shard.clone()))?;
         let index = index.max(script.n_trimmed).min(script.records.len());
         let end = script.records.len().min(index.saturating_add(limit));
-        let records = script.records[index..end].to_vec();
+        let mut records = script.records[index..end].to_vec();
         let at_end = script.closed && end == script.records.len();
-        let behind = u64::from(end < script.records.len());
+        let millis_behind_latest = has_clock.then(|| script.records.get(end).map_or(0, millis_since));
+        if !has_clock {
+            records.iter_mut().for_each(|record| record.arrived = None);
+        }
         let next = (!at_end).then(|| self.iterator(&shard, end));
-        Ok(Page { records, next, millis_behind_latest: Some(behind) })
+        Ok(Page { records, next, millis_behind_latest })
     }
+}
+
+/// At least one, since who has not read a record yet is behind.
+fn millis_since(record: &Record) -> u64 {
+    let age = record.arrived.and_then(|arrived| SystemTime::now().duration_since(arrived).ok()).unwrap_or_default();
+    u64::try_from(age.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
 #[async_trait]
