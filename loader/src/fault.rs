@@ -95,6 +95,15 @@ impl Remote {
         LoadFault::Remote { remote: self, cause }
     }
 
+    /// The side in one word.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Firehose => "firehose",
+            Self::Bucket => "bucket",
+            Self::Warehouse => "warehouse",
+        }
+    }
+
     fn doing(self) -> &'static str {
         match self {
             Self::Firehose => "cannot send rows to Firehose",

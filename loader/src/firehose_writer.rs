@@ -15,6 +15,7 @@ use tracing::{debug, info};
 
 use crate::fault::{LoadFault, Remote};
 use crate::load_journal::{AcceptedRecords, LoadJournalMsg};
+use crate::pace::Pace;
 use crate::pack::call_len;
 use crate::ports::{Firehose, PortError, PutOutcome};
 use crate::progress::Stage;
@@ -33,11 +34,17 @@ pub(crate) enum FirehoseWriterMsg {
         known: u64,
     },
     /// A call ended; `Ok` tells what it brought.
-    PutEnded(Result<AcceptedRecords, LoadFault>),
+    PutEnded(Result<PutEnd, LoadFault>),
     TaskCrashed(String),
 }
 
 impl ractor::Message for FirehoseWriterMsg {}
+
+/// A batch that Firehose has taken in.
+pub(crate) struct PutEnd {
+    accepted: AcceptedRecords,
+    was_held_back: bool,
+}
 
 pub(crate) struct FirehoseWriterArgs {
     pub(crate) firehose: Arc<dyn Firehose>,
@@ -52,6 +59,7 @@ pub(crate) struct FirehoseWriterState {
     tasks: Tasks<FirehoseWriterMsg>,
     queue: VecDeque<CreditedRecord>,
     calls: usize,
+    pace: Pace,
     rows_sent: u64,
     file: Option<(FileSummary, u64)>,
 }
@@ -67,7 +75,7 @@ impl Actor for FirehoseWriter {
         args: FirehoseWriterArgs,
     ) -> Result<FirehoseWriterState, ActorProcessingErr> {
         let tasks = Tasks::new(Mailbox::new(myself, Arc::clone(&args.retry.meter)), FirehoseWriterMsg::TaskCrashed);
-        Ok(FirehoseWriterState { args, tasks, queue: VecDeque::new(), calls: 0, rows_sent: 0, file: None })
+        Ok(FirehoseWriterState { args, tasks, queue: VecDeque::new(), calls: 0, pace: Pace::default(), rows_sent: 0, file: None })
     }
 
     async fn handle(
@@ -79,7 +87,7 @@ impl Actor for FirehoseWriter {
         match message {
             FirehoseWriterMsg::Accept(record) => state.queue.push_back(record),
             FirehoseWriterMsg::FileEnded { file, known } => state.file = Some((file, known)),
-            FirehoseWriterMsg::PutEnded(accepted) => state.put_ended(accepted?)?,
+            FirehoseWriterMsg::PutEnded(end) => state.put_ended(end?)?,
             FirehoseWriterMsg::TaskCrashed(reason) => return Err(LoadFault::Crashed(reason).into()),
         }
         state.start_calls();
@@ -95,22 +103,26 @@ impl FirehoseWriterState {
             let batch: Vec<CreditedRecord> = self.queue.drain(..n).collect();
             let firehose = Arc::clone(&self.args.firehose);
             let retry = self.args.retry.clone();
+            let pause = self.pace.pause(rand::random());
             self.calls += 1;
             self.tasks.run(async move {
+                retry.pause(pause).await;
                 let rows = batch.iter().map(|queued| queued.record.rows).sum();
                 let lines = batch.iter().map(|queued| queued.record.lines).collect();
                 let (records, credit) = batch.into_iter().map(|queued| (queued.record.data, queued.credit)).unzip();
                 let put = put_all(firehose.as_ref(), records, &retry).await;
-                FirehoseWriterMsg::PutEnded(put.map(|()| AcceptedRecords { lines, rows, credit }))
+                let accepted = AcceptedRecords { lines, rows, credit };
+                FirehoseWriterMsg::PutEnded(put.map(|was_held_back| PutEnd { accepted, was_held_back }))
             });
         }
     }
 
-    fn put_ended(&mut self, accepted: AcceptedRecords) -> Result<(), ActorProcessingErr> {
+    fn put_ended(&mut self, PutEnd { accepted, was_held_back }: PutEnd) -> Result<(), ActorProcessingErr> {
         if self.rows_sent == 0 {
             info!(rows = accepted.rows, "first rows accepted by Firehose");
         }
         self.calls -= 1;
+        self.pace.call_ended(was_held_back);
         self.rows_sent += accepted.rows;
         self.args.retry.progress.sent(self.rows_sent);
         self.args.journal.cast(LoadJournalMsg::Accepted(accepted))?;
@@ -131,12 +143,13 @@ impl FirehoseWriterState {
 }
 
 /// Puts records until Firehose has taken each of them, sending only those again that it did not take. As long as some get
-/// through, the budget begins anew.
+/// through, the budget begins anew. True if some had to be sent again.
 ///
 /// # Errors
 /// When none gets through within the budget, or the call is refused.
-pub(crate) async fn put_all(firehose: &dyn Firehose, mut records: Vec<Bytes>, retry: &Retry) -> Result<(), LoadFault> {
+pub(crate) async fn put_all(firehose: &dyn Firehose, mut records: Vec<Bytes>, retry: &Retry) -> Result<bool, LoadFault> {
     let mut tries = retry.tries(Remote::Firehose);
+    let mut was_held_back = false;
     loop {
         let error = match firehose.put(&records).await {
             Ok(outcomes) if outcomes.len() == records.len() => {
@@ -150,7 +163,7 @@ pub(crate) async fn put_all(firehose: &dyn Firehose, mut records: Vec<Bytes>, re
                     }
                 });
                 records = failed.collect();
-                let Some(reason) = reason else { return Ok(()) };
+                let Some(reason) = reason else { return Ok(was_held_back) };
                 debug!(failed = records.len(), of = before, "Firehose did not take all records");
                 if records.len() < before {
                     tries.progressed();
@@ -160,6 +173,7 @@ pub(crate) async fn put_all(firehose: &dyn Firehose, mut records: Vec<Bytes>, re
             Ok(outcomes) => PortError::Unavailable(format!("{} outcomes for {} records", outcomes.len(), records.len())),
             Err(error) => error,
         };
+        was_held_back = true;
         tries.wait_after(error).await?;
     }
 }

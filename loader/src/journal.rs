@@ -89,6 +89,7 @@ pub(crate) struct JournalState {
     pub(crate) pid: u32,
     pub(crate) since: Option<Timestamp>,
     pub(crate) accepted: LineSet,
+    pub(crate) accepted_rows: u64,
     pub(crate) sample: Sample,
     pub(crate) begun_at: Option<Timestamp>,
     pub(crate) resumed_at: Option<Timestamp>,
@@ -121,8 +122,11 @@ impl JournalState {
                 (self.pid, self.file, self.resumed_at, self.failed) = (pid, Some(file), Some(at), None);
                 self.sample.waiting = None;
             }
-            What::Accepted { lines, .. } => lines.into_iter().for_each(|range| self.accepted.insert_range(range)),
-            What::Forgotten => self.accepted = LineSet::default(),
+            What::Accepted { lines, rows } => {
+                lines.into_iter().for_each(|range| self.accepted.insert_range(range));
+                self.accepted_rows += rows;
+            }
+            What::Forgotten => (self.accepted, self.accepted_rows) = (LineSet::default(), 0),
             What::Seen(sample) => {
                 if sample.stage != self.sample.stage {
                     self.stage_since = Some(at);

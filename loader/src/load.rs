@@ -14,7 +14,7 @@ use crate::aws::{Bucket, DeliveryStream};
 use crate::config::{AwsEnvironment, ConfigError, LoaderConfig};
 use crate::contract::Contract;
 use crate::fault::{LoadFault, Remote};
-use crate::journal::What;
+use crate::journal::{FileMark, What};
 use crate::journal_file::{Journal, Journals};
 use crate::load_file::{LoadFile, Source};
 use crate::load_journal;
@@ -75,8 +75,16 @@ impl Loader {
         }
     }
 
+    /// Files that were loaded into this warehouse, as they were then.
+    pub(crate) async fn loaded_files(&self) -> Result<Vec<FileMark>, LoadFault> {
+        let journals = self.journals.clone();
+        let read = tokio::task::spawn_blocking(move || journals.read_all().unwrap_or_default()).await;
+        let readings = read.map_err(|error| LoadFault::Crashed(error.to_string()))?;
+        let of_here = readings.into_iter().filter(|reading| reading.state.target == self.target);
+        Ok(of_here.filter(|reading| reading.state.committed.is_some()).filter_map(|reading| reading.state.file).collect())
+    }
+
     /// Loads one drivers file.
-    #[allow(dead_code, reason = "watch comes next")]
     pub(crate) async fn load(
         &self,
         path: &Path,
@@ -112,6 +120,8 @@ impl Loader {
                 }
                 Ok(report)
             }
+            // A journal without an end says as much, and as truly as after a kill.
+            Err(LoadFault::Interrupted) => Err(LoadFault::Interrupted),
             Err(fault) => {
                 load_journal::append(&journal, What::Failed { reason: fault.to_string(), is_final: fault.is_final() }).await?;
                 Err(fault)

@@ -3,7 +3,6 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::fault::Remote;
 use crate::journal::JournalState;
 use crate::load_ledger::Committed;
 use crate::progress::Stage;
@@ -81,7 +80,7 @@ impl LoadStatus {
             file: file.to_owned(),
             state,
             rows,
-            sent: passed(sample.sent),
+            sent: passed(sample.sent.max(journal.accepted_rows)),
             staged: passed(sample.staged),
             merged: committed.map_or(0, |committed| committed.merged),
             rejected,
@@ -139,7 +138,7 @@ fn phase(journal: &JournalState, is_held: bool) -> (LoadPhase, Option<String>) {
     let error = journal.failed.as_ref().map(|(reason, _)| reason.clone());
     let state = match (journal.sample.stage, is_held) {
         _ if journal.committed.is_some() => LoadPhase::Committed,
-        _ if error.as_ref().is_some_and(|reason| !reason.starts_with("interrupted")) => LoadPhase::Failed,
+        _ if error.is_some() => LoadPhase::Failed,
         (_, false) => LoadPhase::Interrupted,
         (Stage::Looking, true) => LoadPhase::Looking,
         (Stage::Sending, true) => LoadPhase::Sending,
@@ -155,12 +154,7 @@ fn waits_for(journal: &JournalState) -> Option<WaitsFor> {
         return Some(WaitsFor { what: "node", reason, since });
     }
     if let Some(waiting) = &journal.sample.waiting {
-        let what = match waiting.remote {
-            Remote::Firehose => "firehose",
-            Remote::Bucket => "bucket",
-            Remote::Warehouse => "warehouse",
-        };
-        return Some(WaitsFor { what, reason: waiting.reason.clone(), since: waiting.since });
+        return Some(WaitsFor { what: waiting.remote.name(), reason: waiting.reason.clone(), since: waiting.since });
     }
     let missing = journal.sample.sent.saturating_sub(journal.sample.staged);
     let since = journal.stage_since.filter(|_| journal.sample.stage == Stage::Staging && missing > 0)?;

@@ -1,6 +1,7 @@
 //! Repeats a remote call within a budget, and shows meanwhile that it is waited for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use speedtrap_actors::flow::RetryBudget;
 use speedtrap_actors::observe::Meter;
@@ -39,6 +40,14 @@ impl Retry {
                 Ok(value) => return Ok(value),
                 Err(error) => tries.wait_after(error).await?,
             }
+        }
+    }
+
+    /// Waits, so that it is seen that the actor waits.
+    pub(crate) async fn pause(&self, pause: Duration) {
+        if !pause.is_zero() {
+            let _waiting = self.meter.wait();
+            tokio::time::sleep(pause).await;
         }
     }
 

@@ -9,6 +9,7 @@ mod load;
 mod output;
 mod plan;
 mod status;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -67,6 +68,9 @@ enum Command {
     /// Show how the warehouse's tables differ from what is loaded, and the DDL that would mend it; nothing is executed.
     #[command(after_help = plan::EXAMPLES)]
     Plan(plan::PlanArgs),
+    /// Load every file that comes into a folder.
+    #[command(after_help = watch::EXAMPLES)]
+    Watch(watch::WatchArgs),
     /// Show which loads there are and where they stand.
     #[command(after_help = status::EXAMPLES)]
     Status(status::StatusArgs),
@@ -116,6 +120,7 @@ impl Cli {
             Command::Check(args) => args.run(),
             Command::Crawl(args) => args.run(),
             Command::Plan(args) => args.run().await,
+            Command::Watch(args) => args.run().await,
             Command::Status(args) => args.run().await,
         }
     }
