@@ -32,6 +32,12 @@ fn said(child: &mut Child, beginning: &str) -> String {
     line
 }
 
+fn resident_kib(child: &Child) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
 #[test]
 fn each_press_sends_the_next_row() {
     let broker = Broker::start();
@@ -45,6 +51,11 @@ fn each_press_sends_the_next_row() {
         button.write_all(b"down\nup\ndown\nup\n").unwrap();
         let arrived = subscriber.wait_for(n);
         assert_eq!(arrived.len(), n, "one press is one event, however it bounces");
+        if n == 4 {
+            let resident = resident_kib(&child);
+            println!("figures: the device waiting for a press has {:.1} MiB resident (debug build)", resident as f64 / 1024.0);
+            assert!(resident < 64 * 1024, "{resident} KiB");
+        }
         // Longer than the line must be quiet.
         std::thread::park_timeout(Duration::from_millis(120));
     }

@@ -51,7 +51,12 @@ impl Lamp {
 
 impl Light for Lamp {
     fn show(&mut self, state: LightState) {
-        self.wish(|wish| wish.shown = Some((state, Instant::now())));
+        self.wish(|wish| {
+            // Every attempt to connect that fails says offline anew; the flashes keep their time.
+            if state != LightState::Offline || wish.shown.is_none_or(|(shown, _)| shown != state) {
+                wish.shown = Some((state, Instant::now()));
+            }
+        });
     }
 }
 

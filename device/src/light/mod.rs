@@ -52,7 +52,7 @@ impl LightArgs {
         });
         match kind {
             LightKind::None => Ok(Box::new(NoLight)),
-            LightKind::Terminal => Ok(Box::new(terminal::Words)),
+            LightKind::Terminal => Ok(Box::new(terminal::Words::default())),
             LightKind::Gpio => self.lamp(),
         }
     }

@@ -1,13 +1,20 @@
-//! The light in words on standard error, a line for each time that it would light up.
+//! The light in words on standard error: a line for each reading that is queued, and for each change besides.
 
 use std::io::{IsTerminal, Write};
 
 use super::{Light, LightState};
 
-pub(super) struct Words;
+#[derive(Default)]
+pub(super) struct Words {
+    last: Option<LightState>,
+}
 
 impl Light for Words {
     fn show(&mut self, state: LightState) {
+        // Every attempt to connect that fails says offline anew.
+        if self.last.replace(state) == Some(state) && state != LightState::Queued {
+            return;
+        }
         let (word, colour) = match state {
             LightState::Queued => ("queued", 33),
             LightState::Sent => ("sent", 32),

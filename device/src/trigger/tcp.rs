@@ -10,6 +10,7 @@ use crate::failure::Failure;
 
 /// A line is a word. What is longer is no friend.
 const MAX_LINE_BYTES: u64 = 64;
+const MAX_CLIENTS: usize = 16;
 
 pub(super) struct TcpTrigger {
     listener: Option<TcpListener>,
@@ -34,7 +35,10 @@ impl Trigger for TcpTrigger {
         spawn_thread("tcp trigger", move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let edges = Arc::clone(&edges);
-                // Without a thread for it the connection is closed, and its other end sees that.
+                // Each client holds one, beside those of this loop. One too many, or one without a thread, sees its connection end.
+                if Arc::strong_count(&edges) > MAX_CLIENTS + 2 {
+                    continue;
+                }
                 drop(spawn_thread("tcp trigger client", move || serve(&stream, &edges)));
             }
         })
