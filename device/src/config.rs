@@ -22,8 +22,9 @@ Exit codes:
                                     or the outbox is in use
   1 readings file or outbox bad   6 the broker stopped acknowledging
   2 wrong usage                  69 the broker cannot be reached
-  3 some rows were rejected,     78 a certificate, key or CA file is bad or was refused
-    all others acknowledged     130 interrupted";
+  3 some rows were rejected,     78 a setting, certificate, key or CA file is bad,
+    all others acknowledged         or was refused
+                                130 interrupted";
 
 const SELFTEST_EXAMPLES: &str = "\
 Examples:
@@ -34,7 +35,7 @@ Exit codes:
   0 all is well, or there are only warnings     2 wrong usage
   1 something is wrong";
 
-/// Publishes speed readings over MQTT with mutual TLS and counts every acknowledgement.
+/// Publishes speed readings over MQTT with mutual TLS; each is on disk until the broker has acknowledged it.
 #[derive(Parser)]
 #[command(name = "speedtrap-device", version, about, after_help = EXAMPLES)]
 pub(crate) struct Cli {
@@ -44,7 +45,9 @@ pub(crate) struct Cli {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Publishes each row of a readings file, stamped with the time of its publication, at least once (QoS 1).
+    /// Publishes the rows of a file, at once, at a rate or one at each press of a button, or what a sensor says.
+    ///
+    /// Each reading is stamped with the time of its press, kept on disk, and sent at least once (QoS 1).
     #[command(after_help = EXAMPLES)]
     Publish(Box<PublishArgs>),
     /// Looks at configuration, files, clock, outbox, name, port, TLS and broker, and says what is wrong and what to do.

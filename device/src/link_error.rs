@@ -155,11 +155,18 @@ fn judge_tls(error: &rustls::Error) -> LinkError {
             | Alert::AccessDenied
             | Alert::DecryptError,
         ) => Kind::CertificateRefused,
+        // A Pi has no clock of its own and starts in the past: this passes when a time service has answered.
+        rustls::Error::InvalidCertificate(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) => {
+            Kind::Passing
+        }
         rustls::Error::InvalidCertificate(_) => Kind::BrokerNotTrusted,
         _ => Kind::HungUpAtStart,
     };
     let what = match error {
         rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => "signed by an unknown authority".to_owned(),
+        rustls::Error::InvalidCertificate(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) => {
+            "the broker's certificate is not good yet; is the clock of this device late?".to_owned()
+        }
         rustls::Error::AlertReceived(alert) => format!("TLS alert {alert:?}"),
         other => other.to_string(),
     };

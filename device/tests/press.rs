@@ -211,3 +211,21 @@ fn presses_that_nobody_can_make_are_wrong_usage() {
         assert!(begun.elapsed() < Duration::from_secs(60));
     }
 }
+
+#[test]
+fn a_late_clock_keeps_presses_until_it_is_set() {
+    // Seen from a Pi that has just started, today's certificates lie in the future.
+    let broker = Broker::start_as("future", "");
+    let file = broker.file("rows.csv", ROWS);
+    let keys = ["--trigger", "keys", "--debounce", "1", "--file", file.to_str().unwrap()];
+    let mut child = broker.publish(&keys).stdin(Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let mut heard = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    assert!(heard.any(|line| line.contains("is the clock of this device late")));
+    input.write_all(b"\n").unwrap();
+    assert!(heard.any(|line| line == "light: queued"));
+    std::thread::spawn(move || heard.for_each(drop));
+    broker::signal(&child, "TERM");
+    let (code, report, _) = ended(child);
+    assert_eq!((code, &report["acknowledged"]), (Some(130), &0.into()), "{report}");
+}

@@ -116,6 +116,8 @@ fn faults_on_the_way_are_named() {
 fn a_broker_of_another_name_or_time_is_not_trusted() {
     let elsewhere = Broker::start_as("elsewhere", "");
     Setup::good(&elsewhere).fails_at("tls", &["another name than `localhost`", "elsewhere.example"]);
+    let future = Broker::start_as("future", "");
+    Setup::good(&future).fails_at("tls", &["not good yet", "clock"]);
     let expired = Broker::start_as("expired", "");
     Setup::good(&expired).fails_at("tls", &["has expired", "clock"]);
 }

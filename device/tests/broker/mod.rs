@@ -56,6 +56,7 @@ impl Broker {
             params.not_before = date_time_ymd(2020, 1, 1);
             params.not_after = date_time_ymd(2021, 1, 1);
         });
+        ca.issue_with(folder.path(), "future", |params| params.not_before = date_time_ymd(2100, 1, 1));
         Authority::new("foreign authority").issue(folder.path(), "foreign");
         Authority::new("foreign authority").write(folder.path(), "foreign-ca");
         let port = free_port();
