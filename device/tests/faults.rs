@@ -93,21 +93,24 @@ fn a_broker_killed_twenty_times_gets_every_queued_reading() {
     let log = broker.folder.path().join("device.log");
     let mut process = BrokerProcess::start(broker.folder.path(), broker.port);
     let began = Instant::now();
-    let rate = (n / 8).to_string();
+    let rate = (n / 20).to_string();
     let child = publish_noting(&broker, &file, &["--rate", &rate, "--stall-timeout", "60"], &log);
-    for _ in 0..20 {
+    let mut kills = 0;
+    // On a very slow machine all may have arrived before the last kill.
+    while kills < 20 && process.noted().len() < n {
         let before = process.noted().len();
-        wait_until("readings arrive", || process.noted().len() > before + n / 60);
+        wait_until("readings arrive", || process.noted().len() > (before + n / 100).min(n - 1));
         process.kill_and_restart();
+        kills += 1;
     }
     let (code, report, _) = ended(child);
     assert_eq!(code, Some(0), "{report}: {}", std::fs::read_to_string(&log).unwrap());
     let (queued, arrivals) = (queued(&log), Arrivals::parsed(&process.noted()));
     assert_eq!((queued.len(), arrivals.by_id.len()), (n, n));
     arrivals.hold_all_of(&queued);
-    assert!(report["connections"].as_u64().unwrap() > 20, "{report}");
+    assert!(kills > 10 && report["connections"].as_u64().unwrap() >= kills, "{kills} kills: {report}");
     println!(
-        "figures: scripted broker, {n} readings, 20 kills: {} arrived, {} extras, 0 gaps, {} connections, {:.1} s",
+        "figures: scripted broker, {n} readings, {kills} kills: {} arrived, {} extras, 0 gaps, {} connections, {:.1} s",
         arrivals.by_id.len(),
         arrivals.extras,
         report["connections"],
@@ -124,12 +127,14 @@ fn a_link_cut_ten_times_before_mosquitto_costs_no_queued_reading() {
     broker.port = link.port;
     let file = readings_file(&broker, n);
     let log = broker.folder.path().join("device.log");
-    let rate = (n / 5).to_string();
+    let rate = (n / 20).to_string();
     let child = publish_noting(&broker, &file, &["--rate", &rate, "--ack-timeout", "2", "--stall-timeout", "60"], &log);
-    for cut in 1..=10 {
+    let mut cuts = 0;
+    while cuts < 10 && subscriber.count() < n {
         let before = subscriber.count();
-        wait_until("readings arrive", || subscriber.count() > before + n / 30 && link.is_open());
-        link.cut(Duration::from_millis(if cut % 2 == 0 { 0 } else { 300 }));
+        wait_until("readings arrive", || subscriber.count() > (before + n / 50).min(n - 1) && link.is_open());
+        link.cut(Duration::from_millis(if cuts % 2 == 0 { 300 } else { 0 }));
+        cuts += 1;
     }
     let (code, report, _) = ended(child);
     assert_eq!(code, Some(0), "{report}: {}", std::fs::read_to_string(&log).unwrap());
@@ -138,8 +143,9 @@ fn a_link_cut_ten_times_before_mosquitto_costs_no_queued_reading() {
     let queued = queued(&log);
     assert_eq!((queued.len(), arrivals.by_id.len()), (n, n));
     arrivals.hold_all_of(&queued);
+    assert!(cuts > 5, "the link was cut {cuts} times only");
     println!(
-        "figures: mosquitto behind a link cut 10 times, {n} readings: {} arrived, {} extras, 0 gaps, {} connections, {} s",
+        "figures: mosquitto behind a link cut {cuts} times, {n} readings: {} arrived, {} extras, 0 gaps, {} connections, {} s",
         arrivals.by_id.len(),
         arrivals.extras,
         report["connections"],
@@ -150,9 +156,10 @@ fn a_link_cut_ten_times_before_mosquitto_costs_no_queued_reading() {
 /// What the broker loses after it has acknowledged is the broker's; it is measured, so that the documentation can say it.
 #[test]
 fn what_mosquitto_loses_of_the_acknowledged_when_killed_is_measured() {
-    let n = n_readings();
     let saving = "autosave_on_changes true\nautosave_interval 1";
     for (reader_is_there, further) in [(true, ""), (false, ""), (false, saving)] {
+        // It writes all it holds at every change, which takes longer the more that is.
+        let n = if further == saving { n_readings().min(2_000) } else { n_readings() };
         let mut broker = Broker::start_as("broker", further);
         let mut subscriber = Some(broker.subscribe());
         if !reader_is_there {
