@@ -88,7 +88,11 @@ impl Folder {
         let mut bytes = [0; CURSOR_BYTES];
         bytes[..8].copy_from_slice(&seq);
         bytes[8..].copy_from_slice(&crc32fast::hash(&seq).to_le_bytes());
-        self.cursor.write_all_at(&bytes, 0).map_err(|e| failed("write", &self.path.join("done"), e))
+        match self.cursor.write_all_at(&bytes, 0) {
+            // On a full disk readings must go out all the more; without the note they go twice.
+            Err(e) if e.kind() == io::ErrorKind::StorageFull => Ok(()),
+            written => written.map_err(|e| failed("write", &self.path.join("done"), e)),
+        }
     }
 }
 
