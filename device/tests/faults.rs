@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use broker::{Broker, ended, free_port, outcome};
+use broker::{Broker, free_port, outcome};
 use cuttable_link::CuttableLink;
 use scripted::{BrokerProcess, Manner};
 use serde_json::Value;
@@ -33,9 +33,31 @@ fn readings_file(broker: &Broker, n: usize) -> PathBuf {
 }
 
 /// Starts a publish that notes in `log` which readings were told to be queued.
-fn publish_noting(broker: &Broker, file: &Path, extra: &[&str], log: &Path) -> Child {
+fn publish_noting(broker: &Broker, file: &Path, extra: &[&str], log: &Path) -> Device {
     let mut command = broker.publish(&["-vv", "--file", file.to_str().unwrap()]);
-    command.args(extra).stderr(File::create(log).unwrap()).spawn().unwrap()
+    Device(Some(command.args(extra).stderr(File::create(log).unwrap()).spawn().unwrap()))
+}
+
+/// A running device, which does not outlive a test that fails.
+struct Device(Option<Child>);
+
+impl Device {
+    fn child(&self) -> &Child {
+        self.0.as_ref().unwrap()
+    }
+
+    fn ended(mut self) -> (Option<i32>, Value, String) {
+        broker::ended(self.0.take().unwrap())
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
 }
 
 fn queued(log: &Path) -> BTreeSet<String> {
@@ -103,7 +125,7 @@ fn a_broker_killed_twenty_times_gets_every_queued_reading() {
         process.kill_and_restart();
         kills += 1;
     }
-    let (code, report, _) = ended(child);
+    let (code, report, _) = child.ended();
     assert_eq!(code, Some(0), "{report}: {}", std::fs::read_to_string(&log).unwrap());
     let (queued, arrivals) = (queued(&log), Arrivals::parsed(&process.noted()));
     assert_eq!((queued.len(), arrivals.by_id.len()), (n, n));
@@ -136,7 +158,7 @@ fn a_link_cut_ten_times_before_mosquitto_costs_no_queued_reading() {
         link.cut(Duration::from_millis(if cuts % 2 == 0 { 300 } else { 0 }));
         cuts += 1;
     }
-    let (code, report, _) = ended(child);
+    let (code, report, _) = child.ended();
     assert_eq!(code, Some(0), "{report}: {}", std::fs::read_to_string(&log).unwrap());
     let arrived = subscriber.wait_for(n);
     let arrivals = Arrivals::of(arrived.into_values().flat_map(|(value, times)| vec![value; usize::try_from(times).unwrap()]));
@@ -174,7 +196,7 @@ fn what_mosquitto_loses_of_the_acknowledged_when_killed_is_measured() {
             broker.kill();
             broker.resume();
         }
-        let (code, report, _) = ended(child);
+        let (code, report, _) = child.ended();
         assert_eq!(code, Some(0), "{report}");
         assert_eq!(report["acknowledged"], n);
         let subscriber = subscriber.unwrap_or_else(|| broker.subscribe());
@@ -208,10 +230,9 @@ fn a_device_killed_at_any_moment_loses_no_queued_reading_and_starts_again() {
     let kills = std::env::var("SPEEDTRAP_KILLS").map_or(12, |text| text.parse().unwrap());
     for kill in 0..kills {
         let log = broker.folder.path().join(format!("device-{kill}.log"));
-        let mut child = publish_noting(&broker, &file, &["--rate", "700"], &log);
+        let child = publish_noting(&broker, &file, &["--rate", "700"], &log);
         std::thread::park_timeout(Duration::from_millis(40 + kill * 7_919 % 450));
-        child.kill().unwrap();
-        child.wait().unwrap();
+        drop(child);
         all_queued.append(&mut queued(&log));
     }
     let nothing_new = broker.file("empty.csv", "");
@@ -274,7 +295,7 @@ fn a_day_without_a_broker_keeps_memory_flat_and_fills_the_disk_as_documented() {
     let file = readings_file(&broker, DAY);
     let log = broker.folder.path().join("device.log");
     let child = publish_noting(&broker, &file, &["--rate", "1000000", "--connect-timeout", "0"], &log);
-    let rss = |child: &Child| kib(child, "VmRSS:");
+    let rss = |child: &Device| kib(child.child(), "VmRSS:");
     wait_until("a fifth of the day passes", || queued_lines(&log) >= DAY / 5);
     let early = rss(&child);
     wait_until("the day passes", || queued_lines(&log) >= DAY);
@@ -283,8 +304,8 @@ fn a_day_without_a_broker_keeps_memory_flat_and_fills_the_disk_as_documented() {
     let on_disk: u64 = outbox_files(&broker).map(|file| file.metadata().unwrap().len()).sum();
     // A reading is some 270 bytes of JSON, to which the log adds 18.
     assert!((260 * DAY as u64..320 * DAY as u64).contains(&on_disk), "{on_disk} bytes");
-    broker::signal(&child, "INT");
-    let (code, report, _) = ended(child);
+    broker::signal(child.child(), "INT");
+    let (code, report, _) = child.ended();
     assert_eq!((code, &report["waiting"]), (Some(130), &DAY.into()), "{report}");
     println!(
         "figures: {DAY} readings without a broker: {on_disk} bytes on disk ({} a reading), memory {early} KiB after a fifth, {late} KiB \
@@ -316,8 +337,8 @@ fn an_outbox_that_is_in_use_is_refused_and_a_full_one_drops_the_oldest() {
     let (code, _, said) = outcome(&broker.publish(&["--file", file.to_str().unwrap()]).output().unwrap());
     assert_eq!(code, Some(5), "{said}");
     assert!(said.contains("in use by another process") && said.contains("--outbox"), "{said}");
-    broker::signal(&child, "INT");
-    let (code, report, _) = ended(child);
+    broker::signal(child.child(), "INT");
+    let (code, report, _) = child.ended();
     let dropped = report["dropped"].as_u64().unwrap();
     assert_eq!((code, report["waiting"].as_u64().unwrap() + dropped), (Some(130), 10_000), "{report}");
     assert!(dropped > 5_000, "{report}");
