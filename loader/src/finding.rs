@@ -10,6 +10,8 @@ pub(crate) enum Finding {
     UnclosedQuote,
     TextAfterQuote,
     LineTooLong,
+    /// Files were put together, each with its header.
+    RepeatedHeader,
     Undecodable,
     NulByte,
     EmptyPlate,
@@ -37,11 +39,12 @@ pub(crate) enum Severity {
 }
 
 impl Finding {
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::Ragged,
         Self::UnclosedQuote,
         Self::TextAfterQuote,
         Self::LineTooLong,
+        Self::RepeatedHeader,
         Self::Undecodable,
         Self::NulByte,
         Self::EmptyPlate,
@@ -64,6 +67,7 @@ impl Finding {
             Self::UnclosedQuote => "unclosed_quote",
             Self::TextAfterQuote => "text_after_quote",
             Self::LineTooLong => "line_too_long",
+            Self::RepeatedHeader => "repeated_header",
             Self::Undecodable => "undecodable",
             Self::NulByte => "nul_byte",
             Self::EmptyPlate => "empty_plate",

@@ -45,6 +45,10 @@ impl Judge {
             Row::Broken(reject) => return Verdict::Reject(reject),
         };
         let contract = Arc::clone(&self.contract);
+        if contract.columns.iter().zip(&fields).all(|(rule, field)| rule.name.as_bytes() == field) {
+            let (reason, detail) = (Finding::RepeatedHeader, "the header once more".to_owned());
+            return Verdict::Reject(Reject { line, byte, reason, column: None, detail, raw });
+        }
         let mut values: [String; COLUMNS.len()] = Default::default();
         for (column, (rule, field)) in contract.columns.iter().zip(fields).enumerate() {
             let value = self.value(column, rule, field);

@@ -93,6 +93,15 @@ fn what_no_warehouse_can_hold_is_rejected_with_line_byte_column_and_raw_text() {
 }
 
 #[test]
+fn a_header_between_rows_is_no_driver() {
+    let names = Contract::built_in().header();
+    let fields: Vec<&[u8]> = names.split(',').map(str::as_bytes).collect();
+    let row = row(fields.try_into().unwrap());
+    let Verdict::Reject(reject) = Judge::new(Arc::new(Contract::built_in())).judge(row) else { panic!("a reject") };
+    assert_eq!((reject.reason, reject.column), (Finding::RepeatedHeader, None));
+}
+
+#[test]
 fn all_errors_of_a_row_are_told_at_once() {
     let mut fields = OK.map(str::as_bytes);
     (fields[PLATE], fields[5]) = (b"", b"Pe\xf1a");

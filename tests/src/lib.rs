@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod commands;
 pub mod conservation;
 pub mod deadline;
+pub mod dirt;
 pub mod endpoints;
 pub mod evidence;
 pub mod figures;
