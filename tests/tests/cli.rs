@@ -121,8 +121,7 @@ async fn the_device_names_bad_certificates(sandbox: &Sandbox) -> Result<()> {
     let readings = programs::workspace().join("data/samples/readings.csv");
     let mut endpoints = sandbox.endpoints.clone();
     (endpoints.mqtt.cert, endpoints.mqtt.key) = (cert.clone(), key);
-    // The local cloud, as AWS does, hangs up without a word; with a broker that says why, it is 78.
-    says(&run(device(&endpoints, &readings)?).await?, 69, &["nothing was sent", "knows no such certificate"])?;
+    says(&run(device(&endpoints, &readings)?).await?, 78, &["refused this device's certificate", "registered and active"])?;
 
     endpoints = sandbox.endpoints.clone();
     endpoints.mqtt.ca = cert;

@@ -133,11 +133,13 @@ def main():
     import firehose_patch
     import iot_patch
     import kinesis_patch
+    import mqtt_patch
 
     kinesis_patch.apply(limits=arguments.limits)
     dynamodb_patch.apply()
     firehose_patch.apply()
-    iot_patch.apply(mqtt)
+    iot_patch.apply()
+    mqtt_patch.apply(mqtt)
     asyncio.run(serve(http, http_port, mqtt_port, firehose_patch))
 
 

@@ -1,16 +1,13 @@
-"""IoT Core: the kinesis and firehose actions of topic rules, and an MQTT port on loopback that asks for a certificate."""
+"""IoT Core: the kinesis and firehose actions of topic rules. Its MQTT port is in mqtt_patch.py."""
 
-import asyncio
 import base64
 import json
 import re
-import ssl
 
 from ministack.core.responses import new_uuid
 from ministack.services import firehose, iot, kinesis
 
 _stock_dispatch = iot._dispatch_rule_action
-_stock_ssl_context = iot._mtls_build_ssl_context
 
 
 def _substitute(template, event):
@@ -57,20 +54,6 @@ async def dispatch_rule_action(account, region, rule, action, event):
         raise RuntimeError(answer)
 
 
-def build_ssl_context():
-    context = _stock_ssl_context()
-    context.verify_mode = ssl.CERT_REQUIRED
-    return context
-
-
-def apply(mqtt_listener):
-    async def start_broker():
-        if iot._mtls_server is None:
-            loop = asyncio.get_running_loop()
-            iot._mtls_server = await loop.create_server(iot._MtlsAcceptor, sock=mqtt_listener.dup())
-            iot._mtls_loop = loop
-
+def apply():
     iot._dispatch_rule_action = dispatch_rule_action
     iot._RULE_ACTION_RESOURCE_KEYS.update(kinesis=("streamName",), firehose=("deliveryStreamName",))
-    iot._mtls_build_ssl_context = build_ssl_context
-    iot._mtls_start_locked = start_broker
