@@ -3,6 +3,7 @@
 mod actors;
 mod client;
 mod config;
+mod device;
 mod drain;
 mod nodes;
 mod shards;
@@ -75,6 +76,8 @@ Examples:
 Exit codes: 0 the node has no lease and is gone, 4 there is no such node, 5 it drains already, 6 it took too long,
 69 no answer.")]
     Drain(drain::DrainArgs),
+    /// Registers, lists and revokes devices in AWS IoT Core.
+    Device(device::DeviceArgs),
     /// Checks or shows configurations.
     Config(config::ConfigArgs),
 }
@@ -92,6 +95,7 @@ impl Cli {
             Command::Shards(args) => shards::shards(&args),
             Command::Actors(args) => actors::actors(&args),
             Command::Drain(args) => drain::drain(&args),
+            Command::Device(args) => device::device(args),
             Command::Config(args) => config::config(args),
         }
     }

@@ -24,24 +24,7 @@ pub(super) struct Clients {
 impl Clients {
     /// Makes them; nothing is called yet but the chain of credentials.
     pub(super) async fn from_environment() -> Result<Self, Stop> {
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(Duration::from_secs(2))
-            .operation_attempt_timeout(super::CALL_TIMEOUT)
-            .operation_timeout(super::CALL_BUDGET)
-            .build();
-        let mut loader = aws_config::defaults(BehaviorVersion::latest()).timeout_config(timeouts);
-        if let Ok(name) = AppName::new("speedtrap") {
-            loader = loader.app_name(name);
-        }
-        let sdk = loader.load().await;
-        let Some(region) = sdk.region().map(ToString::to_string) else {
-            return Err(Stop::new(Exit::BadConfig, "no AWS region is set")
-                .next("set AWS_REGION, or a region in the profile that AWS_PROFILE names"));
-        };
-        let place = match sdk.endpoint_url() {
-            Some(url) => format!("region {region}, {url}"),
-            None => format!("region {region}"),
-        };
+        let (sdk, place) = sdk_config().await?;
         Ok(Self::new(&sdk, place))
     }
 
@@ -61,4 +44,30 @@ impl Clients {
             place,
         }
     }
+}
+
+/// The SDK's configuration from its own chain, and the words for where it leads.
+///
+/// # Errors
+/// When no region is set.
+pub(crate) async fn sdk_config() -> Result<(SdkConfig, String), Stop> {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(2))
+        .operation_attempt_timeout(super::CALL_TIMEOUT)
+        .operation_timeout(super::CALL_BUDGET)
+        .build();
+    let mut loader = aws_config::defaults(BehaviorVersion::latest()).timeout_config(timeouts);
+    if let Ok(name) = AppName::new("speedtrap") {
+        loader = loader.app_name(name);
+    }
+    let sdk = loader.load().await;
+    let Some(region) = sdk.region().map(ToString::to_string) else {
+        return Err(Stop::new(Exit::BadConfig, "no AWS region is set")
+            .next("set AWS_REGION, or a region in the profile that AWS_PROFILE names"));
+    };
+    let place = match sdk.endpoint_url() {
+        Some(url) => format!("region {region}, {url}"),
+        None => format!("region {region}"),
+    };
+    Ok((sdk, place))
 }

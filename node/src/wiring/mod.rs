@@ -25,7 +25,9 @@ use tokio::sync::Semaphore;
 use crate::config::{NodeConfig, RoleName};
 use crate::exit::{Exit, Stop};
 use clients::Clients;
+pub(crate) use clients::sdk_config;
 pub(crate) use cluster::{ClusterParts, now_ms};
+pub(crate) use resources::refusal;
 
 /// One try of a call; the connection within it has 2 s.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);

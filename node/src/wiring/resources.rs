@@ -126,7 +126,7 @@ where
 }
 
 /// Says why a call at the start did not succeed.
-pub(super) fn refusal<E, R>(what: &str, error: &SdkError<E, R>, place: &str) -> Stop
+pub(crate) fn refusal<E, R>(what: &str, error: &SdkError<E, R>, place: &str) -> Stop
 where
     E: ProvideErrorMetadata + Error + 'static,
     R: fmt::Debug + 'static,
