@@ -8,13 +8,14 @@
 //! ```
 //!
 //! In reading order: [`domain`] (values), [`wire`] (bytes to values and back), [`flow`] (what keeps a lane bounded and honest),
-//! [`ports`] (what lanes need from outside), [`lane`] (the actors), [`cluster`] (who runs which lane), [`observe`] (what can be
-//! seen of them), [`adapters`] (the ports on AWS and the warehouse). This library reads no environment and has no `main`.
+//! [`ports`] (what lanes need from outside), [`lane`] (the actors), [`ingest`] (readings from other MQTT brokers), [`cluster`] (who
+//! runs which lane), [`observe`] (what can be seen of them), [`adapters`] (the ports on AWS and the warehouse). This library reads no environment and has no `main`.
 
 pub mod adapters;
 pub mod cluster;
 pub mod domain;
 pub mod flow;
+pub mod ingest;
 pub mod lane;
 pub mod observe;
 pub mod ports;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ractor::ActorStatus;
 use speedtrap_actors::adapters::ClusterSocket;
-use speedtrap_actors::cluster::{ClusterTimings, Desk, Links, MembershipSettings, Presence, start_member};
+use speedtrap_actors::cluster::{ClusterTimings, Desk, Links, MembershipSettings, Presence, Work, start_member};
 use speedtrap_actors::flow::Pulse;
 use speedtrap_actors::observe::{ActorState, ActorTable};
 use speedtrap_actors::ports::NodeRow;
@@ -57,7 +57,7 @@ async fn a_dead_membership_starts_again_while_the_heartbeat_goes_on() {
         superseded: Arc::new(|| ()),
         timings: ClusterTimings { beat_every: Duration::from_millis(50), ..ClusterTimings::default() },
     };
-    let root = start_member(&actors, Vec::new(), settings).await.expect("it starts");
+    let root = start_member(&actors, Work::default(), settings).await.expect("it starts");
     eventually("the gateway runs", || gateways() == 1).await;
 
     let all = ractor::registry::get_all_pids();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use ractor::concurrency::oneshot;
-use speedtrap_actors::cluster::{Cluster, Desk, Links, NodeSupervisorMsg, start_member, start_node};
+use speedtrap_actors::cluster::{Cluster, Desk, Links, NodeSupervisorMsg, Work, start_member, start_node};
 use speedtrap_actors::flow::Pulse;
 use speedtrap_actors::observe::{ActorTable, Mailbox};
 use speedtrap_actors::ports::{NodeRow, StartAt};
@@ -134,12 +134,13 @@ async fn live(config: &NodeConfig, start: &StartAt, adopt: AdoptArgs, ready_file
     }
     let nodes = wired.cluster.is_some().then(|| links.view());
     let superseded = Arc::new(Notify::new());
+    let work = Work { applications: wired.applications, ingest: wired.ingest };
     let root = match wired.cluster {
-        None => start_node(&worker, &actors, wired.applications, Cluster::alone()).await,
+        None => start_node(&worker, &actors, work, Cluster::alone()).await,
         Some(parts) => {
             let told = Arc::clone(&superseded);
             let settings = parts.settings(me, links, desk_of(&view), pulse, Arc::new(move || told.notify_one()));
-            start_member(&actors, wired.applications, settings).await
+            start_member(&actors, work, settings).await
         }
     }
     .map_err(|error| Stop::new(Exit::Failed, "the node's actors cannot be started").why(error))?;
@@ -205,7 +206,9 @@ fn view_of(worker: &str, wired: &wiring::Wired, actors: ActorTable, pulse: Pulse
         };
         DriverCache { counts: Box::new(counts), load_committed: Box::new(move || told.load_committed()) }
     });
-    NodeView::new(worker, wired.applications.iter().map(application).collect(), actors, drivers, pulse)
+    let mut view = NodeView::new(worker, wired.applications.iter().map(application).collect(), actors, drivers, pulse);
+    view.ingest = wired.ingest.as_ref().map(|ingest| ingest.stats.clone());
+    view
 }
 
 /// This node as others see it in the node table.

@@ -13,6 +13,7 @@ pub mod figures;
 pub mod lease_log;
 pub mod leases;
 pub mod letters;
+pub mod mosquitto;
 pub mod mqtt;
 pub mod network;
 pub mod node;

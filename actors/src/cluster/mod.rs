@@ -5,6 +5,7 @@
 //!   ├ Heartbeat             shows in the node table that this node lives
 //!   ├ Membership            links this node to all others and says who is there
 //!   │   └ Gateway           answers them; the one actor that other nodes can reach
+//!   ├ IngestSupervisor      see `ingest`; there if the node may read from an MQTT broker
 //!   └ ShardAssigner         one a role; takes leases and keeps a lane for each
 //!       └ LaneSupervisor    see `lane`
 //! ```
@@ -35,6 +36,7 @@ use tokio::sync::watch;
 
 use crate::domain::ShardId;
 use crate::flow::Pulse;
+use crate::ingest::IngestSettings;
 use crate::lane::{LaneSettings, LeaseTiming, Stages};
 use crate::observe::{ActorTable, LaneStats, LeaseBoard, Mailbox, Spot};
 use crate::ports::{DeadLetters, LeaseTable, PeerFailure, Peers, ShardSource, StartAt};
@@ -83,6 +85,21 @@ pub struct Cluster {
     pub pulse: Pulse,
 }
 
+/// What the tree of a node runs.
+#[derive(Clone, Default)]
+pub struct Work {
+    /// Lanes of streams, one entry a role.
+    pub applications: Vec<Application>,
+    /// The lane of an MQTT broker, if there is one.
+    pub ingest: Option<IngestSettings>,
+}
+
+impl From<Vec<Application>> for Work {
+    fn from(applications: Vec<Application>) -> Self {
+        Self { applications, ingest: None }
+    }
+}
+
 impl Cluster {
     /// A node that has no others and is watched by none. Leases are shared with other workers all the same.
     #[must_use]
@@ -100,10 +117,10 @@ impl Cluster {
 pub async fn start_node(
     worker: &str,
     table: &ActorTable,
-    applications: Vec<Application>,
+    work: impl Into<Work>,
     cluster: Cluster,
 ) -> Result<Mailbox<NodeSupervisorMsg>, SpawnErr> {
-    start(worker, table, applications, cluster, None).await
+    start(worker, table, work.into(), cluster, None).await
 }
 
 /// Starts the tree of a node that is one of several.
@@ -112,18 +129,18 @@ pub async fn start_node(
 /// When the root actor cannot be started.
 pub async fn start_member(
     table: &ActorTable,
-    applications: Vec<Application>,
+    work: impl Into<Work>,
     settings: MembershipSettings,
 ) -> Result<Mailbox<NodeSupervisorMsg>, SpawnErr> {
     let links = settings.links.clone();
     let cluster = Cluster { view: links.view(), peers: Arc::new(links), pulse: settings.pulse.clone() };
-    start(&settings.me.worker(), table, applications, cluster, Some(settings)).await
+    start(&settings.me.worker(), table, work.into(), cluster, Some(settings)).await
 }
 
 async fn start(
     worker: &str,
     table: &ActorTable,
-    applications: Vec<Application>,
+    work: Work,
     cluster: Cluster,
     membership: Option<MembershipSettings>,
 ) -> Result<Mailbox<NodeSupervisorMsg>, SpawnErr> {
@@ -133,7 +150,8 @@ async fn start(
         table: table.clone(),
         spot: spot.clone(),
         worker: worker.to_owned(),
-        applications,
+        applications: work.applications,
+        ingest: work.ingest,
         cluster,
         membership,
     };

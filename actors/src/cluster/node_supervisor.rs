@@ -1,6 +1,7 @@
 //! The root of a node's tree.
 //!
-//! Starts `Heartbeat` and `Membership`, if the node is one of several, and a `ShardAssigner` for each application. Each that dies
+//! Starts `Heartbeat` and `Membership`, if the node is one of several, `IngestSupervisor`, if it may read from an MQTT broker, and a
+//! `ShardAssigner` for each application. Each that dies
 //! starts again after a jittered delay; the others go on. Drained, it stops when every lane has given its lease back and the
 //! node's row is gone.
 
@@ -19,6 +20,7 @@ use super::shard_assigner::{AssignerArgs, ShardAssigner, ShardAssignerMsg};
 use super::{Application, Cluster, MembershipSettings};
 use crate::domain::ShardId;
 use crate::flow::Backoff;
+use crate::ingest::{IngestArgs, IngestSettings, IngestSupervisor, IngestSupervisorMsg};
 use crate::lane::Role;
 use crate::observe::{ActorTable, Mailbox, Meter, Spot};
 use crate::ports::NodeRow;
@@ -70,6 +72,8 @@ pub enum NodeChild {
     Heartbeat,
     /// Links it to others.
     Membership,
+    /// Reads from an MQTT broker.
+    Ingest,
     /// Runs the lanes of an application.
     Assigner(Role),
 }
@@ -80,6 +84,7 @@ pub(super) struct NodeArgs {
     pub(super) spot: Spot,
     pub(super) worker: String,
     pub(super) applications: Vec<Application>,
+    pub(super) ingest: Option<IngestSettings>,
     pub(super) cluster: Cluster,
     pub(super) membership: Option<MembershipSettings>,
 }
@@ -90,6 +95,7 @@ pub(super) struct NodeState {
     myself: Mailbox<NodeSupervisorMsg>,
     heartbeat: Option<Mailbox<HeartbeatMsg>>,
     membership: Option<Mailbox<MembershipMsg>>,
+    ingest: Option<Mailbox<IngestSupervisorMsg>>,
     assigners: BTreeMap<Role, Mailbox<ShardAssignerMsg>>,
     deaths: BTreeMap<NodeChild, Deaths>,
     draining: bool,
@@ -119,13 +125,16 @@ impl Actor for NodeSupervisor {
             myself,
             heartbeat: None,
             membership: None,
+            ingest: None,
             assigners: BTreeMap::new(),
             deaths: BTreeMap::new(),
             draining: false,
             running: JoinSet::new(),
         };
         let applications = state.args.applications.iter().map(|application| NodeChild::Assigner(application.stages.role()));
-        for child in [NodeChild::Heartbeat, NodeChild::Membership].into_iter().chain(applications.collect::<Vec<_>>()) {
+        for child in
+            [NodeChild::Heartbeat, NodeChild::Membership, NodeChild::Ingest].into_iter().chain(applications.collect::<Vec<_>>())
+        {
             state.start(cell.clone(), child).await?;
         }
         Ok(state)
@@ -140,7 +149,7 @@ impl Actor for NodeSupervisor {
         match message {
             NodeSupervisorMsg::RestartDue(child) => {
                 // What drains gives its leases away, and takes no new ones.
-                if !(state.draining && matches!(child, NodeChild::Assigner(_)))
+                if !(state.draining && child.holds_leases())
                     && let Err(error) = state.start(myself.get_cell(), child).await
                 {
                     state.died(child, &error.to_string());
@@ -199,6 +208,12 @@ impl NodeState {
                 self.membership = Some(actors.spawn(&spot, Some(cell), Membership, args).await?);
             }
             (NodeChild::Heartbeat | NodeChild::Membership, None) => {}
+            (NodeChild::Ingest, _) => {
+                let Some(settings) = self.args.ingest.clone() else { return Ok(()) };
+                let (worker, cluster, table) = (self.args.worker.clone(), self.args.cluster.clone(), actors.clone());
+                let args = |meter| IngestArgs { meter, table, spot: spot.clone(), worker, cluster, settings };
+                self.ingest = Some(actors.spawn(&spot, Some(cell), IngestSupervisor, args).await?);
+            }
             (NodeChild::Assigner(role), _) => {
                 let application = self.args.applications.iter().find(|application| application.stages.role() == role).cloned();
                 let Some(application) = application else { return Ok(()) };
@@ -217,6 +232,7 @@ impl NodeState {
         match child {
             NodeChild::Heartbeat => self.args.spot.child("Heartbeat", "heartbeat"),
             NodeChild::Membership => self.args.spot.child("Membership", "membership"),
+            NodeChild::Ingest => self.args.spot.child("IngestSupervisor", "ingest"),
             NodeChild::Assigner(role) => self.args.spot.child("ShardAssigner", role.label()),
         }
     }
@@ -228,7 +244,7 @@ impl NodeState {
 
     fn child_ended(&mut self, cell: &ActorCell, reason: &str) {
         let Some(child) = self.forget(cell.get_id()) else { return };
-        if self.draining && matches!(child, NodeChild::Assigner(_)) {
+        if self.draining && child.holds_leases() {
             self.args.table.stopped(&self.spot(child).path);
             return;
         }
@@ -251,6 +267,9 @@ impl NodeState {
         if self.membership.take_if(|membership| membership.cell().get_id() == id).is_some() {
             return Some(NodeChild::Membership);
         }
+        if self.ingest.take_if(|ingest| ingest.cell().get_id() == id).is_some() {
+            return Some(NodeChild::Ingest);
+        }
         let role = *self.assigners.iter().find(|(_, assigner)| assigner.cell().get_id() == id)?.0;
         self.assigners.remove(&role);
         Some(NodeChild::Assigner(role))
@@ -266,15 +285,23 @@ impl NodeState {
             let _gone = membership.cast(MembershipMsg::Drain);
         }
         let assigners: Vec<_> = self.assigners.values().map(|assigner| assigner.actor().clone()).collect();
+        let ingest = self.ingest.as_ref().map(|ingest| ingest.actor().clone());
         let heartbeat = self.heartbeat.as_ref().map(|heartbeat| heartbeat.actor().clone());
         let myself = self.myself.clone();
         self.running.spawn(async move {
             let drain = |assigner: ActorRef<ShardAssignerMsg>| async move {
                 assigner.call(|done| ShardAssignerMsg::Drain { patience, done }, Some(patience + Duration::from_secs(15))).await
             };
+            let drain_ingest = async {
+                let Some(ingest) = ingest else { return true };
+                let limit = Some(patience + Duration::from_secs(15));
+                let answer = ingest.call(|done| IngestSupervisorMsg::Drain { patience, done }, limit).await;
+                matches!(answer, Ok(CallResult::Success(true)))
+            };
             // An application that does not answer in time leaves leases that expire.
-            let answers = futures::future::join_all(assigners.into_iter().map(drain)).await;
-            let finished = answers.iter().all(|answer| matches!(answer, Ok(CallResult::Success(true))));
+            let drain_all = futures::future::join_all(assigners.into_iter().map(drain));
+            let (answers, ingested) = futures::future::join(drain_all, drain_ingest).await;
+            let finished = ingested && answers.iter().all(|answer| matches!(answer, Ok(CallResult::Success(true))));
             if let Some(heartbeat) = heartbeat {
                 // Last of all, since whoever has no row is not there.
                 let _not_removed = heartbeat.call(HeartbeatMsg::Leave, Some(LEAVE_LIMIT)).await;
@@ -282,6 +309,13 @@ impl NodeState {
             let _gone = done.send(finished);
             let _gone = myself.cast(NodeSupervisorMsg::Drained);
         });
+    }
+}
+
+impl NodeChild {
+    /// Whether it gives leases away when the node drains, and takes no new ones then.
+    fn holds_leases(self) -> bool {
+        matches!(self, Self::Ingest | Self::Assigner(_))
     }
 }
 
@@ -329,6 +363,7 @@ mod tests {
             spot: spot.clone(),
             worker: worker.clone(),
             applications: Vec::new(),
+            ingest: None,
             cluster: Cluster::alone(),
             membership,
         };
@@ -341,6 +376,7 @@ mod tests {
                 myself: myself.clone(),
                 heartbeat: None,
                 membership: None,
+                ingest: None,
                 assigners: BTreeMap::new(),
                 deaths: BTreeMap::new(),
                 draining: false,

@@ -2,6 +2,7 @@
 //! its restarts with their reasons. ractor itself has no mailbox length and tells a restart's reason only to the supervisor.
 
 mod actor_table;
+mod ingest_stats;
 mod lane_stats;
 mod lease_board;
 mod mailbox;
@@ -9,6 +10,7 @@ mod meter;
 mod metered;
 
 pub use actor_table::{ActorRow, ActorState, ActorTable, Restart, Spot};
+pub use ingest_stats::{IngestSnapshot, IngestStats};
 pub use lane_stats::{LaneSnapshot, LaneState, LaneStats, LeaseWrite, LeaseWrites};
 pub use lease_board::{BoardSnapshot, LeaseBoard, LeaseState, SeenLease};
 pub use mailbox::{ActorGone, Mailbox, Outlet};

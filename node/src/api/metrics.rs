@@ -12,7 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 use speedtrap_actors::cluster::{ClusterNode, Presence};
 use speedtrap_actors::domain::Outcome;
-use speedtrap_actors::observe::LeaseState;
+use speedtrap_actors::observe::{IngestStats, LeaseState};
 
 use super::pages::{checkpoint_age, known_lag};
 use super::{Api, NodeView};
@@ -64,6 +64,7 @@ pub(super) fn text(api: &Api) -> Result<String, fmt::Error> {
     add_actors(&mut registry, view);
     add_lanes(&mut registry, view);
     add_drivers(&mut registry, view);
+    add_ingest(&mut registry, view);
     add_cluster(&mut registry, api);
     let mut text = String::new();
     encode(&mut text, &registry)?;
@@ -165,6 +166,31 @@ fn add_drivers(registry: &mut Registry, view: &NodeView) {
     requests.get_or_create(&ResultLabel { result: "miss" }).inc_by(counts.misses);
     queries.inc_by(counts.queries);
     entries.set(signed(counts.entries));
+}
+
+fn add_ingest(registry: &mut Registry, view: &NodeView) {
+    let Some(ingest) = view.ingest.as_ref().map(IngestStats::snapshot) else { return };
+    let messages = Family::<ResultLabel, Counter>::default();
+    let [connections, sessions]: [Counter; 2] = Default::default();
+    let [open, connected]: [Gauge; 2] = Default::default();
+    registry.register("ingest_messages", "Messages of the MQTT broker, by what became of them", messages.clone());
+    registry.register("ingest_connections", "Connections made to the MQTT broker", connections.clone());
+    registry.register("ingest_sessions_begun", "Connections for which the broker had kept no session", sessions.clone());
+    registry.register("ingest_open_messages", "Messages that came and are not acknowledged yet", open.clone());
+    registry.register("ingest_connected", "Whether this node is connected to the MQTT broker", connected.clone());
+    for (result, n) in [
+        ("received", ingest.received),
+        ("stored", ingest.stored),
+        ("dead_letter", ingest.letters),
+        ("acknowledged", ingest.acknowledged),
+        ("dropped", ingest.dropped),
+    ] {
+        messages.get_or_create(&ResultLabel { result }).inc_by(n);
+    }
+    connections.inc_by(ingest.connections);
+    sessions.inc_by(ingest.sessions_begun);
+    open.set(signed(ingest.open));
+    connected.set(i64::from(ingest.connected));
 }
 
 fn add_cluster(registry: &mut Registry, api: &Api) {

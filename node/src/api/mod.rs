@@ -30,7 +30,7 @@ use lanes_page::LanesPage;
 pub(crate) use node_view::{ApplicationView, CacheCounts, DriverCache, NodeView, Phase};
 #[cfg(test)]
 pub(crate) use pages::LastRestart;
-pub(crate) use pages::{ActorPage, ActorsPage, LanePage, RestartPage, StatusPage};
+pub(crate) use pages::{ActorPage, ActorsPage, IngestPage, LanePage, RestartPage, StatusPage};
 use problem::Problem;
 pub(crate) use shards::{ShardPage, ShardsPage, SilentNode};
 

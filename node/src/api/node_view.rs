@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use speedtrap_actors::flow::Pulse;
-use speedtrap_actors::observe::{ActorTable, LaneStats, LeaseBoard};
+use speedtrap_actors::observe::{ActorTable, IngestStats, LaneStats, LeaseBoard};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -28,6 +28,8 @@ pub(crate) struct NodeView {
     pub(crate) actors: ActorTable,
     /// The cache of drivers, if the node looks up any.
     pub(crate) drivers: Option<DriverCache>,
+    /// What its ingest lane did, if it has one.
+    pub(crate) ingest: Option<IngestStats>,
     /// Whether it may act.
     pub(crate) pulse: Pulse,
     /// Tells the program that somebody asked it to drain.
@@ -97,6 +99,7 @@ impl NodeView {
             applications,
             actors,
             drivers,
+            ingest: None,
             pulse,
             drain_asked: Notify::new(),
             started: Instant::now(),

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use speedtrap_actors::domain::{Outcome, OutcomeCounts, Position};
-use speedtrap_actors::observe::{ActorRow, LaneSnapshot, LaneState, Restart};
+use speedtrap_actors::observe::{ActorRow, IngestSnapshot, IngestStats, LaneSnapshot, LaneState, Restart};
 
 use super::{ApplicationView, CacheCounts, NodeView, Phase};
 
@@ -33,6 +33,9 @@ pub(crate) struct StatusPage {
     pub(crate) cache: Option<CacheCounts>,
     /// What the process costs; null where the system does not tell.
     pub(crate) process: Option<ProcessFigures>,
+    /// The lane of an MQTT broker, if the node has one.
+    #[serde(default)]
+    pub(crate) ingest: Option<IngestPage>,
     /// Nothing is in the lanes, and every lag that is known is 0.
     pub(crate) idle: bool,
 }
@@ -44,6 +47,26 @@ pub(crate) struct ProcessFigures {
     pub(crate) cpu_s: f64,
     pub(crate) rss_bytes: u64,
     pub(crate) open_files: u64,
+}
+
+/// The ingest lane of a node.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct IngestPage {
+    /// Whether this node is the one that ingests.
+    pub(crate) leads: bool,
+    pub(crate) connected: bool,
+    pub(crate) received: u64,
+    pub(crate) stored: u64,
+    pub(crate) dead_letters: u64,
+    pub(crate) acknowledged: u64,
+    /// Came without a promise of delivery (QoS 0), and there was no room.
+    pub(crate) dropped: u64,
+    /// Came and is not acknowledged yet.
+    pub(crate) open: u64,
+    pub(crate) connections: u64,
+    /// Connections for which the broker had kept no session.
+    pub(crate) sessions_begun: u64,
+    pub(crate) trouble: Option<String>,
 }
 
 /// One lane.
@@ -110,6 +133,7 @@ pub(crate) struct RestartPage {
 
 impl StatusPage {
     pub(super) fn of(view: &NodeView) -> Self {
+        let ingest = view.ingest.as_ref().map(IngestStats::snapshot);
         let mut page = Self {
             schema: 1,
             node: view.name.clone(),
@@ -124,7 +148,8 @@ impl StatusPage {
             possible_repeats: 0,
             cache: view.drivers.as_ref().map(|drivers| (drivers.counts)()),
             process: ProcessFigures::of_this(),
-            idle: view.phase() == Phase::Running,
+            ingest: ingest.as_ref().map(IngestPage::of),
+            idle: view.phase() == Phase::Running && ingest.is_none_or(|ingest| ingest.open == 0),
         };
         let mut all = OutcomeCounts::default();
         for application in &view.applications {
@@ -209,6 +234,24 @@ impl LanePage {
             checkpoint_age_ms: checkpoint_age(lane).map(millis),
             millis_behind: known_lag(lane),
             last_fault: lane.last_fault.clone(),
+        }
+    }
+}
+
+impl IngestPage {
+    fn of(seen: &IngestSnapshot) -> Self {
+        Self {
+            leads: seen.leads,
+            connected: seen.connected,
+            received: seen.received,
+            stored: seen.stored,
+            dead_letters: seen.letters,
+            acknowledged: seen.acknowledged,
+            dropped: seen.dropped,
+            open: seen.open,
+            connections: seen.connections,
+            sessions_begun: seen.sessions_begun,
+            trouble: seen.trouble.clone(),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::client::{ScopeArgs, get};
 use super::print;
 use super::table::{number, span_ms, span_s, table, tinted};
-use crate::api::{CacheCounts, ClusterStatusPage, LanePage, NodeStatus, StatusPage};
+use crate::api::{CacheCounts, ClusterStatusPage, IngestPage, LanePage, NodeStatus, StatusPage};
 use crate::exit::{Exit, Stop};
 
 /// Shows the lanes and counts of all nodes, or of one.
@@ -45,6 +45,9 @@ fn render_node(page: &StatusPage) -> String {
     let _infallible = writeln!(out, "node {}: {}, {verdict}, up {up}{}\n", page.node, page.state, idle(page.idle));
     add_lanes(&mut out, std::slice::from_ref(&page));
     add_counts(&mut out, page.events_in, &page.outcomes, page.possible_repeats);
+    if let Some(ingest) = &page.ingest {
+        add_ingest(&mut out, &page.node, ingest);
+    }
     if let Some(cache) = &page.cache {
         add_cache(&mut out, &page.node, cache);
     }
@@ -71,6 +74,9 @@ fn render(page: &ClusterStatusPage) -> String {
         let _infallible = writeln!(out, "\ncounts of nodes that do not answer are old, or missing");
     }
     for status in statuses {
+        if let Some(ingest) = &status.ingest {
+            add_ingest(&mut out, &status.node, ingest);
+        }
         if let Some(cache) = &status.cache {
             add_cache(&mut out, &status.node, cache);
         }
@@ -137,6 +143,20 @@ fn add_counts(out: &mut String, events_in: u64, outcomes: &BTreeMap<String, u64>
     }
 }
 
+fn add_ingest(out: &mut String, node: &str, ingest: &IngestPage) {
+    let state = match (ingest.leads, ingest.connected) {
+        (false, _) => "stands by".to_owned(),
+        (true, true) => "connected".to_owned(),
+        (true, false) => format!("not connected: {}", ingest.trouble.as_deref().unwrap_or("not yet")),
+    };
+    let IngestPage { received, stored, dead_letters, acknowledged, open, .. } = ingest;
+    let _infallible = writeln!(
+        out,
+        "\ningest of {node}: {state}; {received} received, {stored} stored, {dead_letters} dead letters, {acknowledged} acknowledged, \
+         {open} open"
+    );
+}
+
 fn add_cache(out: &mut String, node: &str, cache: &CacheCounts) {
     let CacheCounts { hits, misses, queries, entries } = cache;
     let _infallible =
@@ -175,6 +195,7 @@ mod tests {
             possible_repeats: 3,
             cache: None,
             process: None,
+            ingest: None,
             idle: false,
         }
     }

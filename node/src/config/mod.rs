@@ -5,6 +5,7 @@
 
 mod cluster;
 mod environment;
+mod ingest;
 mod lanes;
 mod load;
 mod process;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use cluster::ClusterConfig;
 pub(crate) use environment::{aws_endpoint_faults, has_own_aws_endpoint, no_colour};
+pub(crate) use ingest::IngestConfig;
 use lanes::{LaneConfig, LeaseConfig, NotifyConfig, RuleConfig};
 pub(crate) use load::{Flags, load};
 use process::{DashboardConfig, NodeSection};
@@ -42,6 +44,7 @@ pub(crate) struct NodeConfig {
     pub(crate) persist: PersistConfig,
     pub(crate) notify: NotifyConfig,
     pub(crate) lease: LeaseConfig,
+    pub(crate) ingest: IngestConfig,
     pub(crate) cluster: ClusterConfig,
     pub(crate) dashboard: DashboardConfig,
     pub(crate) drain: DrainConfig,

@@ -37,6 +37,7 @@ impl NodeConfig {
         self.check_lanes(&mut check);
         self.check_lookup(&mut check);
         self.check_cluster(&mut check);
+        self.check_ingest(&mut check);
         check.0
     }
 
@@ -68,6 +69,7 @@ impl NodeConfig {
             ("dynamodb.notify_leases", &tables.notify_leases),
             ("dynamodb.archive_leases", &tables.archive_leases),
             ("dynamodb.errors_leases", &tables.errors_leases),
+            ("ingest.leases", &self.ingest.leases),
         ];
         let others = [
             ("dynamodb.speeding_table", &tables.speeding_table),
@@ -146,6 +148,34 @@ impl NodeConfig {
         let sources = [url.is_set(), !warehouse.url_file.is_empty(), !warehouse.secret_arn.is_empty()];
         if !sources.contains(&true) && self.node.roles.contains(&super::RoleName::Enrich) {
             check.fault("warehouse", "role enrich needs one of url, url_file and secret_arn".to_owned());
+        }
+    }
+
+    fn check_ingest(&self, check: &mut Checker) {
+        let ingest = &self.ingest;
+        check.range("ingest.topic_filter", ingest.topic_filter.len(), 1, 256);
+        check.range("ingest.client_id", ingest.client_id.len(), 0, 128);
+        check.range("ingest.in_flight", ingest.in_flight, 1, 10_000);
+        check.range("ingest.max_packet", ingest.max_packet.as_u64(), 1 << 10, 1 << 20);
+        check.duration("ingest.session_expiry", ingest.session_expiry, secs(60), secs(365 * 86_400));
+        check.duration("ingest.linger", ingest.linger, Duration::ZERO, secs(1));
+        if !ingest.is_on() {
+            return;
+        }
+        if !is_host_and_port(&ingest.broker) {
+            check.fault("ingest.broker", format!("`{}` is no host:port", ingest.broker));
+        } else if ingest.ca.is_empty() && !ingest.is_near() {
+            check.fault("ingest.ca", format!("must be set, since the broker `{}` is not on a loopback address", ingest.broker));
+        }
+        if ingest.cert.is_empty() != ingest.key.is_empty() {
+            let missing = if ingest.cert.is_empty() { "ingest.cert" } else { "ingest.key" };
+            check.fault(missing, "must be set, since the other of certificate and key is".to_owned());
+        }
+        if !ingest.cert.is_empty() && ingest.ca.is_empty() {
+            check.fault("ingest.ca", "must be set, since a certificate is".to_owned());
+        }
+        if ingest.username.is_empty() != ingest.password_file.is_empty() {
+            check.fault("ingest.password_file", "and ingest.username go together".to_owned());
         }
     }
 

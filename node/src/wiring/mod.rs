@@ -2,6 +2,7 @@
 
 mod clients;
 mod cluster;
+mod ingest;
 mod resources;
 mod warehouse;
 
@@ -16,6 +17,7 @@ use speedtrap_actors::adapters::{
 use speedtrap_actors::cluster::Application;
 use speedtrap_actors::domain::SpeedMph;
 use speedtrap_actors::flow::{Backoff, RetryBudget};
+use speedtrap_actors::ingest::IngestSettings;
 use speedtrap_actors::lane::{ArchiveStages, EnrichStages, LaneSettings, LeaseTiming, NotifyStages, Stages, TextRate};
 use speedtrap_actors::observe::{LaneStats, LeaseBoard};
 use speedtrap_actors::ports::{DeadLetters, ShardSource, StartAt, ViolationStore};
@@ -44,6 +46,8 @@ pub(crate) struct Wired {
     pub(crate) applications: Vec<Application>,
     /// The cache of drivers, if role enrich runs.
     pub(crate) drivers: Option<Arc<CachedDrivers>>,
+    /// The lane of an MQTT broker, if one is configured.
+    pub(crate) ingest: Option<IngestSettings>,
     /// What makes the node one of several.
     pub(crate) cluster: Option<ClusterParts>,
 }
@@ -94,8 +98,9 @@ pub(crate) async fn wire(config: &NodeConfig, start: &StartAt) -> Result<Wired, 
             },
         });
     }
+    let ingest = ingest::settings(config, &clients, &letters)?;
     let cluster = cluster::parts(config, &clients).await?;
-    Ok(Wired { applications, drivers, cluster })
+    Ok(Wired { applications, drivers, ingest, cluster })
 }
 
 type Parts<'a> = (&'a str, Arc<dyn ShardSource>, Stages);

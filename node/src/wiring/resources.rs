@@ -94,7 +94,8 @@ fn streams(config: &NodeConfig) -> BTreeSet<&str> {
         RoleName::Archive => vec![],
         RoleName::Errors => vec![config.kinesis.error_stream.as_str()],
     };
-    config.node.roles.iter().flat_map(of_role).collect()
+    let ingest = config.ingest.is_on().then_some(config.kinesis.in_stream.as_str());
+    config.node.roles.iter().flat_map(of_role).chain(ingest).collect()
 }
 
 fn tables(config: &NodeConfig) -> BTreeSet<&str> {
