@@ -62,6 +62,9 @@ pub(super) struct WatchArgs {
     /// Folder of what is known of loads [default: speedtrap-loader under $XDG_STATE_HOME or ~/.local/state]
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    /// What the files must look like [default: the built-in contract, see `check --print-contract`]
+    #[arg(long, value_name = "FILE")]
+    contract: Option<PathBuf>,
     /// TOML file; the environment and flags go over it.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -83,6 +86,7 @@ impl WatchArgs {
         config.node_urls.extend(self.node_url.iter().cloned());
         config.rejects_dir = self.rejects_dir.clone().unwrap_or(config.rejects_dir);
         config.state_dir = self.state_dir.clone().or(config.state_dir);
+        config.contract = self.contract.clone().or(config.contract);
         config.validate(&aws)?;
         if !self.folder.is_dir() {
             return Err(LoadFault::FileMissing { path: self.folder }.into());
