@@ -33,7 +33,7 @@ const CREDIT: usize = 16;
 const FIRST_ANSWER: Duration = Duration::from_secs(5);
 
 /// S3 dates an object by the beginning of its upload. Firehose's objects have at most 128 MiB; this is generous for them.
-const LONGEST_UPLOAD: Duration = Duration::from_secs(10 * 60);
+const LONGEST_UPLOAD: Duration = Duration::from_secs(3 * 60);
 
 /// A node that is away is told at the next start, or by `watch`; its drivers are out of date meanwhile, for an hour at most.
 const TELL_FOR: Duration = Duration::from_secs(60);
@@ -143,7 +143,9 @@ impl Loader {
             () = &mut interrupted => return Err(LoadFault::Interrupted),
         };
         if let Some(committed) = found {
-            if journal.state().committed.is_none() {
+            let noted = journal.state();
+            let needs_no_note = noted.committed.is_some() && (noted.to_tell || self.config.node_urls.is_empty());
+            if !needs_no_note || noted.target != self.target {
                 self.note_commit(file, journal, committed).await?;
             }
             return Ok(LoadReport::already_loaded(file, committed).in_warehouse(&plan));
@@ -152,10 +154,14 @@ impl Loader {
             listing = retry.call(Remote::Bucket, || self.ports.objects.list(Some(SystemTime::now()))) => listing?,
             () = &mut interrupted => return Err(LoadFault::Interrupted),
         };
-        let since = self.begin(file, journal, bucket.newest).await?;
-        let started =
-            LoadSupervisor::start(self.plan(file, journal.clone(), since), self.ports.clone(), &self.actors, progress.clone())
-                .await;
+        let (since, is_new) = self.begin(file, journal, bucket.newest).await?;
+        let started = LoadSupervisor::start(
+            self.plan(file, journal.clone(), since, is_new),
+            self.ports.clone(),
+            &self.actors,
+            progress.clone(),
+        )
+        .await;
         let (supervisor, end) = started.map_err(|error| LoadFault::Crashed(error.to_string()))?;
         tokio::select! {
             end = end => {
@@ -182,7 +188,7 @@ impl Loader {
     }
 
     async fn note_commit(&self, file: &LoadFile, journal: &Journal, committed: Committed) -> Result<(), LoadFault> {
-        if journal.state().load_id.is_empty() {
+        if journal.state().target != self.target {
             load_journal::append(journal, self.begun(file, None)).await?;
         }
         let Committed { rows, merged, superseded, rejected } = committed;
@@ -196,7 +202,7 @@ impl Loader {
         file: &LoadFile,
         journal: &Journal,
         newest: Option<SystemTime>,
-    ) -> Result<Option<SystemTime>, LoadFault> {
+    ) -> Result<(Option<SystemTime>, bool), LoadFault> {
         let earlier = journal.state();
         // The journal may know of a commit that a warehouse set back to an earlier day does not: then nothing counts any more.
         let goes_on = earlier.load_id == file.load_id && earlier.target == self.target && earlier.committed.is_none();
@@ -207,7 +213,7 @@ impl Loader {
         let what =
             if goes_on { What::Resumed { pid: std::process::id(), file: file.mark.clone() } } else { self.begun(file, since) };
         load_journal::append(journal, what).await?;
-        Ok(since.map(SystemTime::from))
+        Ok((since.map(SystemTime::from), !goes_on))
     }
 
     fn begun(&self, file: &LoadFile, since: Option<Timestamp>) -> What {
@@ -220,7 +226,7 @@ impl Loader {
         }
     }
 
-    fn plan(&self, file: &LoadFile, journal: Journal, since: Option<SystemTime>) -> LoadPlan {
+    fn plan(&self, file: &LoadFile, journal: Journal, since: Option<SystemTime>, is_new: bool) -> LoadPlan {
         let config = &self.config;
         LoadPlan {
             file: file.clone(),
@@ -229,6 +235,7 @@ impl Loader {
             credit: CREDIT,
             max_calls: config.firehose.in_flight,
             since,
+            is_new,
             poll: config.s3.poll,
             staged_timeout: config.s3.staged_timeout,
             retry: config.retry(),

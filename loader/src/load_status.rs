@@ -167,3 +167,58 @@ fn rate(journal: &JournalState) -> Option<f64> {
     let rows = journal.committed.map_or(journal.sample.staged, |(_, committed)| committed.rows);
     (seconds > 0.0).then(|| (rows as f64 / seconds).round())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::{Entry, FileMark, Sample, Waiting, What};
+
+    fn journal(entries: Vec<What>) -> JournalState {
+        let file = FileMark { path: "/in/drivers.csv".into(), inode: 1, size: 1, modified: 1 };
+        let begun = What::Begun { load_id: "l1".into(), target: "t".into(), file, since: None, pid: 7 };
+        let mut journal = JournalState::default();
+        for (second, what) in (0..).zip([begun].into_iter().chain(entries)) {
+            journal.add(Entry { at: Timestamp::from_second(second).unwrap(), what });
+        }
+        journal
+    }
+
+    fn seen(stage: Stage, waiting: Option<Waiting>) -> What {
+        What::Seen(Sample { stage, rows: 10, rejected: 1, sent: 9, staged: 4, restarts: 0, waiting })
+    }
+
+    #[test]
+    fn a_load_whose_process_is_gone_is_interrupted_and_waits_for_nothing() {
+        let journal = journal(vec![seen(Stage::Staging, None)]);
+        let (running, gone) = (LoadStatus::of_journal(&journal, true), LoadStatus::of_journal(&journal, false));
+        assert_eq!((running.state, running.pid, running.file.as_str()), (LoadPhase::Staging, Some(7), "drivers.csv"));
+        assert!(running.waits_for.is_some_and(|wait| wait.what == "rows" && wait.reason.starts_with('5')));
+        assert_eq!((gone.state, gone.pid, gone.waits_for, gone.staged), (LoadPhase::Interrupted, None, None, 4));
+    }
+
+    #[test]
+    fn what_a_load_waits_for_is_named_with_its_beginning() {
+        let since = Timestamp::from_second(99).unwrap();
+        let waiting = Waiting { remote: crate::fault::Remote::Warehouse, reason: "refused".into(), since };
+        let status = LoadStatus::of_journal(&journal(vec![seen(Stage::Committing, Some(waiting))]), true);
+        assert_eq!(status.waits_for, Some(WaitsFor { what: "warehouse", reason: "refused".into(), since }));
+    }
+
+    #[test]
+    fn the_ledger_has_the_last_word() {
+        let failed = What::Failed { reason: "no answer".into(), is_final: false };
+        let mut status = LoadStatus::of_journal(&journal(vec![seen(Stage::Committing, None), failed]), false);
+        assert_eq!((status.state, status.last_error.as_deref()), (LoadPhase::Failed, Some("no answer")));
+        status.look_up(Some(Committed { rows: 10, merged: 8, superseded: 1, rejected: 1 }));
+        assert_eq!((status.state, status.sent, status.merged, status.last_error), (LoadPhase::Committed, 9, 8, None));
+    }
+
+    #[test]
+    fn a_commit_that_no_node_knows_of_waits_for_one() {
+        let committed = What::Committed { rows: 10, merged: 9, superseded: 0, rejected: 1, to_tell: true };
+        let untold = LoadStatus::of_journal(&journal(vec![committed.clone()]), false);
+        assert_eq!((untold.node_told, untold.waits_for.map(|wait| wait.what)), (Some(false), Some("node")));
+        let told = LoadStatus::of_journal(&journal(vec![committed, What::Told { node: "http://n".into() }]), false);
+        assert_eq!((told.node_told, told.waits_for), (Some(true), None));
+    }
+}

@@ -43,6 +43,8 @@ pub(crate) struct S3ListerArgs {
     pub(crate) objects: Arc<dyn ObjectStore>,
     /// Objects delivered before this time hold no row of the load.
     pub(crate) since: Option<SystemTime>,
+    /// Nothing of the load has been sent yet, so what is there before is not even read.
+    pub(crate) is_new: bool,
     pub(crate) poll: Duration,
     /// How long rows may stay away after the last one was sent.
     pub(crate) staged_timeout: Duration,
@@ -100,7 +102,12 @@ impl Actor for S3Lister {
         match message {
             S3ListerMsg::PollDue => state.list(),
             S3ListerMsg::Listed(listing) => {
-                state.unread.extend(listing?.keys.into_iter().filter(|key| state.known.insert(key.clone())));
+                let keys = listing?.keys;
+                if state.args.is_new && !state.has_looked {
+                    state.known.extend(keys);
+                } else {
+                    state.unread.extend(keys.into_iter().filter(|key| state.known.insert(key.clone())));
+                }
                 state.read_next()?;
             }
             S3ListerMsg::ObjectRead(object) => {

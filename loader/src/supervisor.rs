@@ -87,6 +87,8 @@ pub(crate) struct LoadPlan {
     pub(crate) max_calls: usize,
     /// Objects delivered before this time hold no row of the load.
     pub(crate) since: Option<SystemTime>,
+    /// Whether no earlier process has sent rows of it.
+    pub(crate) is_new: bool,
     pub(crate) poll: Duration,
     pub(crate) staged_timeout: Duration,
     pub(crate) retry: RetryBudget,
@@ -247,6 +249,7 @@ impl LoadSupervisorState {
             load_id: plan.file.load_id.clone(),
             objects: ports.objects,
             since: plan.since,
+            is_new: plan.is_new && generation == 1,
             poll: plan.poll,
             staged_timeout: plan.staged_timeout,
             retry: retry(meter),

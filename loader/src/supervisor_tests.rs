@@ -38,6 +38,7 @@ fn bench(rows: usize, puts: Vec<ScriptedPut>, commits: Vec<ScriptedCommit>) -> B
         credit: 4,
         max_calls: 2,
         since: None,
+        is_new: false,
         poll: Duration::from_millis(5),
         staged_timeout: Duration::from_millis(300),
         retry,
@@ -194,4 +195,35 @@ async fn rows_that_never_reach_the_bucket_end_the_load_with_their_number() {
     let fault = bench.load().await.unwrap_err();
     assert!(matches!(fault, LoadFault::NotStaged { staged, sent: 10, .. } if staged < 10), "{fault}");
     assert_eq!(bench.warehouse.commits(), 0);
+}
+
+/// What another process has noted before it was killed.
+fn begun(plan: &LoadPlan) -> What {
+    let load_id = plan.file.load_id.clone();
+    What::Begun { load_id, target: "t".into(), file: plan.file.mark.clone(), since: None, pid: 1 }
+}
+
+#[tokio::test]
+async fn a_load_goes_on_with_the_rows_that_its_journal_does_not_know_as_accepted() {
+    // The first process sent everything, and all of it arrived; its journal knows of the first half only.
+    let bench = bench(60, vec![], vec![ScriptedCommit::FailBefore]);
+    let first = Bench { plan: LoadPlan { max_restarts: 0, retry: quick(0), ..bench.plan.clone() }, ..bench };
+    assert!(first.load().await.is_err(), "it ends before the commit");
+    let sent_at_first = first.firehose.calls().len();
+    let second = Bench { plan: LoadPlan { journal: Journal::in_memory(), retry: quick(500), ..first.plan.clone() }, ..first };
+    second.plan.journal.append(begun(&second.plan));
+    second.plan.journal.append(What::Accepted { lines: vec![(2, 31)], rows: 30 });
+    let report = second.load().await.unwrap();
+    assert_eq!((report.sent, report.staged, report.merged), (60, 60, 60));
+    assert_eq!(second.firehose.calls().len(), sent_at_first, "what lies in the bucket needs no journal to be known");
+}
+
+#[tokio::test]
+async fn rows_that_a_journal_takes_for_sent_and_that_never_arrive_are_sent_in_the_end() {
+    let bench = bench(60, vec![], vec![]);
+    bench.plan.journal.append(begun(&bench.plan));
+    bench.plan.journal.append(What::Accepted { lines: vec![(2, 31)], rows: 30 });
+    let report = bench.load().await.unwrap();
+    assert_eq!((report.sent, report.staged, report.merged), (60, 60, 60));
+    assert_eq!(bench.actors.restarts().len(), 1, "one wait, then they are sent");
 }
