@@ -204,6 +204,10 @@ impl ShardSource for Tap {
         "bench"
     }
 
+    fn most_bytes_per_second(&self) -> f64 {
+        f64::INFINITY
+    }
+
     async fn shards(&self) -> Result<Vec<Shard>, SourceError> {
         Ok(vec![Shard { id: ShardId::new("shardId-000000000000"), parents: Vec::new(), hash_range: None }])
     }

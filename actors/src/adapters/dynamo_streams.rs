@@ -108,6 +108,11 @@ impl ShardSource for DynamoStreamSource {
         &self.table
     }
 
+    /// AWS names a limit for one answer (1 MB) and none for a second.
+    fn most_bytes_per_second(&self) -> f64 {
+        f64::INFINITY
+    }
+
     async fn shards(&self) -> Result<Vec<Shard>, SourceError> {
         let arn = self.find_stream().await?;
         let mut shards = Vec::new();

@@ -14,6 +14,8 @@ use crate::ports::{FailureKind, Page, Record, RemoteFailure, Shard, ShardIterato
 
 /// Most records of one GetRecords call (<https://docs.aws.amazon.com/kinesis/latest/APIReference/API_GetRecords.html>).
 const MOST_RECORDS: usize = 10_000;
+/// Most bytes that a shard gives in a second (same page).
+const MOST_BYTES_PER_SECOND: f64 = 2e6;
 
 /// The shards of one Kinesis stream.
 pub struct KinesisSource {
@@ -64,6 +66,10 @@ impl KinesisSource {
 impl ShardSource for KinesisSource {
     fn stream(&self) -> &str {
         &self.stream
+    }
+
+    fn most_bytes_per_second(&self) -> f64 {
+        MOST_BYTES_PER_SECOND
     }
 
     async fn shards(&self) -> Result<Vec<Shard>, SourceError> {

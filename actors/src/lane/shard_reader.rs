@@ -28,10 +28,9 @@ use crate::ports::{Checkpoint, Page, Record, ShardIterator, ShardSource, SourceE
 const LOST_GRACE: Duration = Duration::from_millis(100);
 /// Pause before the tenure is looked at again.
 const TENURE_LOOK: Duration = Duration::from_millis(100);
-/// Shortest time between two reads of a shard, and most bytes a second: all readers of a shard share five reads and 2 MB a second
+/// Shortest time between two reads of a shard: all its readers share five reads a second
 /// (<https://docs.aws.amazon.com/kinesis/latest/APIReference/API_GetRecords.html>).
 const READ_GAP: Duration = Duration::from_millis(200);
-const MOST_BYTES_PER_SECOND: f64 = 2e6;
 /// An iterator older than this is opened anew rather than used: Kinesis lets them expire after five minutes.
 const ITERATOR_AGE: Duration = Duration::from_secs(240);
 
@@ -274,7 +273,7 @@ impl ShardReaderState {
     fn pause(&self, is_behind: bool, bytes: usize) -> Duration {
         let interval = self.args.settings.poll_interval;
         let gap = if is_behind { READ_GAP.min(interval) } else { interval };
-        gap.max(Duration::from_secs_f64(bytes as f64 / MOST_BYTES_PER_SECOND))
+        gap.max(Duration::from_secs_f64(bytes as f64 / self.args.source.most_bytes_per_second()))
     }
 
     /// Lets in what the credit and the tenure allow.

@@ -14,6 +14,9 @@ pub trait ShardSource: Send + Sync {
     /// The stream's name, as it stands in a dead letter's `source`.
     fn stream(&self) -> &str;
 
+    /// Most bytes a second that all readers of a shard may read together; without end where nothing says so.
+    fn most_bytes_per_second(&self) -> f64;
+
     /// Every shard that still holds records, closed ones included, over all pages.
     ///
     /// # Errors

@@ -237,6 +237,11 @@ impl ShardSource for ScriptedShard {
         &self.stream
     }
 
+    /// As Kinesis.
+    fn most_bytes_per_second(&self) -> f64 {
+        2e6
+    }
+
     async fn shards(&self) -> Result<Vec<Shard>, SourceError> {
         let listed = |inner: &mut Inner| {
             let shards = inner.shards.iter().map(|script| &script.shard);

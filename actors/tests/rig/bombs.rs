@@ -126,6 +126,10 @@ impl<P: ShardSource> ShardSource for Mined<P> {
         self.port.stream()
     }
 
+    fn most_bytes_per_second(&self) -> f64 {
+        self.port.most_bytes_per_second()
+    }
+
     async fn shards(&self) -> Result<Vec<Shard>, SourceError> {
         self.bombs.tread("shards");
         self.port.shards().await
