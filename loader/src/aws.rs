@@ -98,6 +98,11 @@ impl ObjectStore for Bucket {
         put.await.map(drop).map_err(|error| port_error(&self.name, error))
     }
 
+    async fn remove(&self, key: &str) -> Result<(), PortError> {
+        let delete = self.client.delete_object().bucket(&self.name).key(key).send();
+        delete.await.map(drop).map_err(|error| port_error(&self.name, error))
+    }
+
     fn url(&self, key: &str) -> String {
         format!("s3://{}/{key}", self.name)
     }

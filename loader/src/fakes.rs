@@ -121,6 +121,10 @@ impl ObjectStore for ScriptedFirehose {
         Ok(())
     }
 
+    async fn remove(&self, _key: &str) -> Result<(), PortError> {
+        Ok(())
+    }
+
     fn url(&self, key: &str) -> String {
         format!("s3://bucket/{key}")
     }

@@ -59,6 +59,9 @@ pub(crate) trait ObjectStore: Send + Sync {
     /// Writes an object, outside of what Firehose delivers.
     async fn write(&self, key: &str, content: Vec<u8>) -> Result<(), PortError>;
 
+    /// Takes an object away that was written here.
+    async fn remove(&self, key: &str) -> Result<(), PortError>;
+
     /// How the warehouse names an object.
     fn url(&self, key: &str) -> String;
 }

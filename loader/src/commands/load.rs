@@ -6,6 +6,7 @@ use clap::Args;
 use tracing::error;
 
 use super::CliError;
+use super::dry_run::dry_run;
 use super::interruption::{interruption, wait_for};
 use super::output::{print, shown};
 use crate::aws;
@@ -39,6 +40,9 @@ pub(super) struct LoadArgs {
     /// What to do where the warehouse's table differs from what is loaded; `plan` shows how it differs [default: freeze]
     #[arg(long, value_name = "WHAT", value_enum)]
     on_drift: Option<OnDrift>,
+    /// Say what a load would do, and change nothing: PostgreSQL rolls it back, Redshift checks the rows with COPY … NOLOAD.
+    #[arg(long)]
+    dry_run: bool,
     /// TOML file; the environment and flags go over it.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -59,8 +63,18 @@ impl LoadArgs {
         if sdk.region().is_none() {
             return Err(ConfigError::Unreadable("no AWS region: set AWS_REGION".to_owned()).into());
         }
-        let loader = Loader::new(config, &aws, &sdk)?;
         let interrupted = interruption();
+        if self.dry_run {
+            let mut worst = 0;
+            for file in &files {
+                worst = worst.max(tokio::select! {
+                    code = dry_run(&config, &aws, &sdk, (source, file), self.json) => code?,
+                    () = wait_for(interrupted.clone()) => return Err(LoadFault::Interrupted.into()),
+                });
+            }
+            return Ok(worst);
+        }
+        let loader = Loader::new(config, &aws, &sdk)?;
         let (mut worst, mut failure) = (0, None);
         loader.settle_earlier_loads().await;
         for file in &files {

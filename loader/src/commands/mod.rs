@@ -4,6 +4,7 @@
 
 mod check;
 mod crawl;
+mod dry_run;
 mod interruption;
 mod load;
 mod output;
@@ -34,6 +35,7 @@ Examples:
   export SPEEDTRAP_LOADER_WAREHOUSE__URL=postgresql://USER:PASSWORD@HOST:5439/DATABASE
   speedtrap-loader load drivers.csv
   speedtrap-loader load *.csv --json --rejects-dir /var/lib/speedtrap/rejects
+  speedtrap-loader load drivers.csv --dry-run
   speedtrap-loader load drivers.csv --node-url http://127.0.0.1:8080
 
 Exit codes:

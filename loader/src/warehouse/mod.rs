@@ -8,6 +8,7 @@
 //! All of it is one transaction. SQL stands in `loader/sql`; `schema` says what the tables must be like.
 
 mod drift;
+mod dry_run;
 mod manifest;
 mod merge;
 mod postgresql;

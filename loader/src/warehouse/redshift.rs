@@ -39,20 +39,21 @@ pub(super) async fn stage(
     staged: &BucketRows<'_>,
 ) -> Result<Vec<RefusedRow>, LoadFault> {
     session.run(&sql::for_columns(sql::CREATE_STAGE, layout)).await.map_err(|error| Remote::Warehouse.fault(error))?;
-    let manifest = write_manifest(load_id, staged).await?;
+    let (_, manifest) = write_manifest(load_id, staged).await?;
     let source =
         CopySource { manifest: &manifest, iam_role: &copy_as.iam_role, region: copy_as.region.as_deref(), noload: false };
     copy(session, layout, &source).await.map_err(|error| Remote::Warehouse.fault(error))?;
     refused_rows(session, load_id, sent, staged).await
 }
 
-/// Lists the objects for COPY; gives the list's own address.
-pub(super) async fn write_manifest(load_id: &str, staged: &BucketRows<'_>) -> Result<String, LoadFault> {
+/// Lists the objects for COPY; gives the list's own key and address.
+pub(super) async fn write_manifest(load_id: &str, staged: &BucketRows<'_>) -> Result<(String, String), LoadFault> {
     let key = manifest::key(load_id, Timestamp::now().as_millisecond());
     let content = manifest::content(staged.keys.iter().map(|key| staged.objects.url(key)));
     staged.objects.write(&key, content).await.map_err(|error| Remote::Bucket.fault(error))?;
     info!(manifest = key, objects = staged.keys.len(), "manifest written");
-    Ok(staged.objects.url(&key))
+    let url = staged.objects.url(&key);
+    Ok((key, url))
 }
 
 /// Runs the COPY.
@@ -109,7 +110,7 @@ pub(super) async fn load_errors(session: &Session<'_>) -> Result<BTreeMap<String
 }
 
 /// Finds the rows of this load behind lines of objects. Rows count once, however often Firehose delivered them.
-async fn rows_of(
+pub(super) async fn rows_of(
     errors: BTreeMap<String, Vec<LoadError>>,
     load_id: &str,
     staged: &BucketRows<'_>,

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 
 use super::server::Server;
-use crate::contract::{COLUMNS, PLATE};
+use crate::contract::{COLUMNS, Column, PLATE};
 
 /// The table of drivers.
 pub(super) const DRIVERS: &str = "rtr_iot_driver_data";
@@ -91,6 +91,16 @@ impl Layout {
     /// The columns, at least the plate.
     pub(crate) fn columns(&self) -> &[LoadedColumn] {
         &self.columns
+    }
+
+    /// All columns of the contract, as wide as it wants them.
+    pub(super) fn wanted() -> Self {
+        let column = |(place, column): (usize, &Column)| LoadedColumn {
+            name: column.warehouse.to_owned(),
+            place,
+            width: column.max_bytes,
+        };
+        Self { columns: COLUMNS.iter().enumerate().map(column).collect(), left_out: Vec::new() }
     }
 
     #[cfg(test)]
