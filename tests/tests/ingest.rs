@@ -44,7 +44,7 @@ async fn arrived(sandbox: &Sandbox) -> Result<(BTreeSet<String>, usize)> {
     let records = all_records(&sandbox.clients.kinesis, IN_STREAM).await?;
     for record in &records {
         let event: Value = serde_json::from_slice(record.data.as_ref()).context("a record is no JSON")?;
-        ensure!(event["licensePlate"] == record.partition_key(), "the key is not the plate: {record:?}");
+        ensure!(event["licensePlate"].as_str() == record.partition_key(), "the key is not the plate: {record:?}");
         ids.insert(event["eventId"].as_str().context("a reading has an id")?.to_owned());
     }
     Ok((ids, records.len()))
