@@ -1,5 +1,5 @@
-//! A node takes over the lease table of a stopped KCL 1.12 application, such as a Spark job: exactly where it stopped or, if asked,
-//! from earlier on; and leaves alone what it must not write.
+//! A node takes over the lease table of a stopped KCL application, such as a Spark job: exactly where it stopped or, if asked, from
+//! earlier on; and leaves alone what it must not write.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -8,8 +8,9 @@ use anyhow::{Context, Result, ensure};
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, TableStatus,
 };
-use aws_sdk_kinesis::types::Record;
-use speedtrap_actors::testing::{golden_kcl_1_12, golden_kcl_2_5, item_json};
+use aws_sdk_kinesis::primitives::Blob;
+use aws_sdk_kinesis::types::{Record, Shard};
+use speedtrap_actors::testing::{aggregated_record, dumped_kcl_2_5_8, golden_kcl_1_12, golden_kcl_2_5, item_json};
 use speedtrap_tests::commands::{self, Ended};
 use speedtrap_tests::deadline::eventually;
 use speedtrap_tests::evidence::{SPEEDING_TABLE, items};
@@ -45,6 +46,73 @@ async fn a_stopped_application_is_continued_at_its_checkpoints_and_a_running_one
     publish(&sandbox, "b").await?;
     a_rewind_processes_again_what_arrived_since(&sandbox, &first, between).await?;
     sandbox.end().await
+}
+
+/// Attributes that KCL 1.12 does not write yet.
+const SINCE_1_12: [&str; 4] = ["childShardIds", "startingHashKey", "endingHashKey", "pendingCheckpointState"];
+
+/// The table is what running workers left behind. Their stream is made anew, and each checkpoint is put at the record of the same
+/// number, since sequence numbers are the service's to give.
+#[tokio::test]
+async fn a_table_that_kcl_2_5_8_left_is_continued_exactly_where_its_workers_stopped() -> Result<()> {
+    let sandbox = Sandbox::up_with_shards(3).await?;
+    let stream = stream_of_the_dump(&sandbox).await?;
+    continued_exactly(&sandbox, &stream, "kcl-2.5.8", &[]).await?;
+    forget_processed(&sandbox).await?;
+    continued_exactly(&sandbox, &stream, "kcl-1.12", &SINCE_1_12).await?;
+    sandbox.end().await
+}
+
+async fn continued_exactly(sandbox: &Sandbox, stream: &ByShardId, table: &str, lacking: &[&str]) -> Result<()> {
+    let ranges = hash_ranges(sandbox).await?;
+    make_table(sandbox, table).await?;
+    let (mut expected, mut left) = (BTreeSet::new(), BTreeMap::new());
+    for golden in dumped_kcl_2_5_8() {
+        let (mut row, shard) = (golden.row, golden.lease["shard"].as_str().context("golden text")?.to_owned());
+        let range = (&row["startingHashKey"], &row["endingHashKey"]);
+        ensure!(range == (&ranges[&shard].0, &ranges[&shard].1), "{shard} is another one in the dump: {}", item_json(&row));
+        let user_records = &stream[&shard];
+        let mut move_to = |n: usize, sequence: &str, sub: &str| {
+            if let Some(at) = row.get_mut(sequence) {
+                *at = text(&user_records[n].sequence);
+                ensure!(row[sub] == number(user_records[n].sub), "user record {n} of {shard} stands elsewhere in the dump");
+            }
+            Ok(())
+        };
+        if let Some(done) = golden.done {
+            move_to(done - 1, "checkpoint", "checkpointSubSequenceNumber")?;
+            move_to(done, "pendingCheckpoint", "pendingCheckpointSubSequenceNumber")?;
+        }
+        row.retain(|attribute, _| !lacking.contains(&attribute.as_str()));
+        if row["checkpoint"] != text("SHARD_END") {
+            expected.extend(user_records[golden.done.unwrap_or(0)..].iter().map(|record| record.event_id.clone()));
+        }
+        put(sandbox, table, row.clone()).await?;
+        left.insert(shard, row);
+    }
+    ensure!(expected.len() == 53, "{} events are left to do, but KCL itself, when it went on, did 53", expected.len());
+    let node = adopting(sandbox, table, &["--adopt"]).await?;
+    processed_exactly(sandbox, &node, &expected).await?;
+    node.stop().await?;
+    for now in items(&sandbox.clients.dynamodb, table).await? {
+        let shard = now["leaseKey"].as_s().ok().context("a lease key is text")?;
+        let mut expected = left[shard].clone();
+        expected.insert("startingHashKey".to_owned(), ranges[shard].0.clone());
+        expected.insert("endingHashKey".to_owned(), ranges[shard].1.clone());
+        if expected["checkpoint"] != text("SHARD_END") {
+            // A checkpoint ends the one that was pending, and a worker that stops for good releases its leases.
+            expected.retain(|attribute, _| attribute != "leaseOwner" && !attribute.starts_with("pendingCheckpoint"));
+            let last = stream[shard].last().context("an open shard has records")?;
+            expected.extend([
+                ("checkpoint".to_owned(), text(&last.sequence)),
+                ("checkpointSubSequenceNumber".to_owned(), number(last.sub)),
+                ("ownerSwitchesSinceCheckpoint".to_owned(), number(0)),
+                ("leaseCounter".to_owned(), now["leaseCounter"].clone()),
+            ]);
+        }
+        ensure!(item_json(&now) == item_json(&expected), "{} was left as {}", item_json(&left[shard]), item_json(&now));
+    }
+    Ok(())
 }
 
 async fn tables_of_kcl_3_are_refused(sandbox: &Sandbox) -> Result<()> {
@@ -128,29 +196,109 @@ async fn a_rewind_processes_again_what_arrived_since(sandbox: &Sandbox, first: &
         put(sandbox, table, stopped_at(shard, records.get(stopped))).await?;
         expected.extend(event_ids(&records[from..])?);
     }
-    for item in items(&sandbox.clients.dynamodb, SPEEDING_TABLE).await? {
-        let gone = sandbox.clients.dynamodb.delete_item().table_name(SPEEDING_TABLE);
-        let gone = gone.key("licensePlate", item["licensePlate"].clone()).key("eventId", item["eventId"].clone());
-        gone.send().await?;
-    }
+    forget_processed(sandbox).await?;
     let rewind = format!("{}s", between.elapsed().as_secs());
     let node = adopting(sandbox, table, &["--adopt", "--rewind", &rewind]).await?;
     processed_exactly(sandbox, &node, &expected).await?;
     node.stop().await
 }
 
+/// One reading, alone in its record or with others.
+struct UserRecord {
+    sequence: String,
+    sub: u64,
+    event_id: String,
+}
+
+type ByShardId = BTreeMap<String, Vec<UserRecord>>;
+
+/// The stream of the dump: of three shards the first was split and the others merged, then the merged one was split; a shard got a
+/// record of the Kinesis Producer Library among plain ones.
+async fn stream_of_the_dump(sandbox: &Sandbox) -> Result<ByShardId> {
+    let kinesis = &sandbox.clients.kinesis;
+    let mut stream = ByShardId::new();
+    publish_to(sandbox, "a", 5, &[0, 1, 2], &mut stream).await?;
+    split(sandbox, 0).await?;
+    let merge = kinesis.merge_shards().stream_name(IN_STREAM);
+    merge.shard_to_merge(shard_id(1)).adjacent_shard_to_merge(shard_id(2)).send().await?;
+    publish_to(sandbox, "b", 20, &[3, 4, 5], &mut stream).await?;
+    let (record, readings) = aggregated_record();
+    let sequence = put_at(sandbox, 4, record).await?;
+    for (sub, reading) in (0..).zip(readings) {
+        let reading: serde_json::Value = serde_json::from_str(&reading)?;
+        let event_id = reading["eventId"].as_str().context("a reading has an eventId")?.to_owned();
+        stream.entry(shard_id(4)).or_default().push(UserRecord { sequence: sequence.clone(), sub, event_id });
+    }
+    publish_to(sandbox, "c", 10, &[4], &mut stream).await?;
+    split(sandbox, 5).await?;
+    publish_to(sandbox, "d", 20, &[6, 7], &mut stream).await?;
+    Ok(stream)
+}
+
+fn shard_id(n: usize) -> String {
+    format!("shardId-{n:012}")
+}
+
+async fn publish_to(sandbox: &Sandbox, batch: &str, count: usize, shards: &[usize], stream: &mut ByShardId) -> Result<()> {
+    for shard in shards {
+        for n in 0..count {
+            let event_id = format!("{batch}-{shard}-{n}");
+            let sequence = put_at(sandbox, *shard, reading(&event_id, &format!("PLATE-{}", n % 5))).await?;
+            stream.entry(shard_id(*shard)).or_default().push(UserRecord { sequence, sub: 0, event_id });
+        }
+    }
+    Ok(())
+}
+
+/// Puts a record onto a shard and gives its sequence number.
+async fn put_at(sandbox: &Sandbox, shard: usize, data: Vec<u8>) -> Result<String> {
+    let request = sandbox.clients.kinesis.put_record().stream_name(IN_STREAM).partition_key("plate").data(Blob::new(data));
+    let put = request.explicit_hash_key(middle(sandbox, shard).await?.to_string()).send().await?;
+    ensure!(put.shard_id() == shard_id(shard), "the record went to {}", put.shard_id());
+    Ok(put.sequence_number)
+}
+
+async fn split(sandbox: &Sandbox, shard: usize) -> Result<()> {
+    let request = sandbox.clients.kinesis.split_shard().stream_name(IN_STREAM).shard_to_split(shard_id(shard));
+    request.new_starting_hash_key((middle(sandbox, shard).await? + 1).to_string()).send().await?;
+    Ok(())
+}
+
+/// The hash key in the middle of a shard.
+async fn middle(sandbox: &Sandbox, shard: usize) -> Result<u128> {
+    let (first, last) = hash_ranges(sandbox).await?.remove(&shard_id(shard)).context("there is no such shard")?;
+    let key = |key: AttributeValue| anyhow::Ok(key.as_s().map_or("", String::as_str).parse::<u128>()?);
+    let (first, last) = (key(first)?, key(last)?);
+    Ok(first + (last - first) / 2)
+}
+
+/// First and last hash key of each shard, as lease rows have them.
+async fn hash_ranges(sandbox: &Sandbox) -> Result<BTreeMap<String, (AttributeValue, AttributeValue)>> {
+    let shards = sandbox.clients.kinesis.list_shards().stream_name(IN_STREAM).send().await?.shards.unwrap_or_default();
+    let range = |shard: &Shard| {
+        let range = shard.hash_key_range().context("a shard has a range")?;
+        Ok((shard.shard_id().to_owned(), (text(range.starting_hash_key()), text(range.ending_hash_key()))))
+    };
+    shards.iter().map(range).collect()
+}
+
 /// A batch of readings, all above the limit, with ids `<batch>-<n>`.
 async fn publish(sandbox: &Sandbox, batch: &str) -> Result<()> {
     let record = |n: usize| {
         let plate = format!("PLATE-{}", n % 20);
-        let reading = serde_json::json!({
-            "eventId": format!("{batch}-{n}"), "iottimestamp": "2026-11-22 12:00:00.000000", "licensePlate": plate,
-            "longitude": "1.5", "latitude": "2.5", "city": "Weston", "state": "Iowa", "speed": "90",
-        });
-        (plate, reading.to_string().into_bytes())
+        let reading = reading(&format!("{batch}-{n}"), &plate);
+        (plate, reading)
     };
     let records: Vec<_> = (0..N_RECORDS).map(record).collect();
     streams::put(&sandbox.clients.kinesis, IN_STREAM, &records).await
+}
+
+fn reading(event_id: &str, plate: &str) -> Vec<u8> {
+    let reading = serde_json::json!({
+        "eventId": event_id, "iottimestamp": "2026-11-22 12:00:00.000000", "licensePlate": plate,
+        "longitude": "1.5", "latitude": "2.5", "city": "Weston", "state": "Iowa", "speed": "90",
+    });
+    reading.to_string().into_bytes()
 }
 
 /// A node that only enriches, with leases that expire soon.
@@ -172,6 +320,15 @@ fn node(sandbox: &Sandbox, table: &str, arguments: &[&str]) -> Result<Command> {
 
 async fn adopting(sandbox: &Sandbox, table: &str, arguments: &[&str]) -> Result<Node> {
     Node::start_with(&sandbox.endpoints, sandbox.folder(), table, |command| settings(command, table, arguments)).await
+}
+
+async fn forget_processed(sandbox: &Sandbox) -> Result<()> {
+    for item in items(&sandbox.clients.dynamodb, SPEEDING_TABLE).await? {
+        let gone = sandbox.clients.dynamodb.delete_item().table_name(SPEEDING_TABLE);
+        let gone = gone.key("licensePlate", item["licensePlate"].clone()).key("eventId", item["eventId"].clone());
+        gone.send().await?;
+    }
+    Ok(())
 }
 
 /// Every violation is stored, so what stands in the table is what was processed since it was empty.

@@ -12,7 +12,9 @@ use speedtrap_actors::adapters::DynamoLeaseTable;
 use speedtrap_actors::domain::{Position, SequenceNumber, ShardId};
 use speedtrap_actors::ports::{Checkpoint, LeaseError, LeaseTable, NewLease};
 use speedtrap_actors::testing::contracts::lease_table_contract;
-use speedtrap_actors::testing::{GoldenLease, golden_kcl_1_12, golden_kcl_2_5, golden_writes, item_json, lease_json};
+use speedtrap_actors::testing::{
+    GoldenLease, dumped_kcl_2_5_8, golden_kcl_1_12, golden_kcl_2_5, golden_writes, item_json, lease_json,
+};
 use speedtrap_tests::ports_cloud::{Cloud, LIMITS, unique};
 
 fn text(value: &str) -> AttributeValue {
@@ -67,7 +69,7 @@ async fn lease_rows_look_as_golden_after_each_write() -> Result<()> {
 #[tokio::test]
 async fn rows_of_kcl_1_12_and_2_5_are_read_and_written_over_exactly() -> Result<()> {
     let cloud = Cloud::from_runner()?;
-    for golden in [golden_kcl_1_12(), golden_kcl_2_5()] {
+    for golden in [golden_kcl_1_12(), golden_kcl_2_5(), dumped_kcl_2_5_8()] {
         let name = unique("leases");
         let leases = DynamoLeaseTable::new(&cloud.dynamodb, &name, LIMITS);
         leases.ensure().await?;
@@ -81,7 +83,7 @@ async fn rows_of_kcl_1_12_and_2_5_are_read_and_written_over_exactly() -> Result<
         }
         let seen = leases.list().await?;
         assert_eq!(seen.len(), golden.len());
-        for GoldenLease { row, lease } in golden {
+        for GoldenLease { row, lease, .. } in golden {
             let shard = ShardId::new(lease["shard"].as_str().context("golden text")?);
             let held = seen.iter().find(|lease| lease.shard == shard).context("the row is listed")?;
             assert_eq!(lease_json(held), lease);

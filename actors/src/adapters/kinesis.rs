@@ -8,6 +8,7 @@ use aws_sdk_kinesis::primitives::DateTime;
 use aws_sdk_kinesis::types::ShardIteratorType;
 use bytes::Bytes;
 
+use super::aggregated::user_records;
 use super::failure::{CallLimits, Caller, Failed, without_sdk_retries};
 use crate::domain::{Position, SequenceNumber, ShardId};
 use crate::ports::{FailureKind, Page, Record, RemoteFailure, Shard, ShardIterator, ShardSource, SourceError, StartAt};
@@ -109,17 +110,20 @@ impl ShardSource for KinesisSource {
             .retried("kinesis GetRecords", || self.client.get_records().shard_iterator(token).limit(limit).send())
             .await
             .map_err(|failed| source_error(failed, &shard))?;
-        let records = answer.records.into_iter().map(|record| {
+        let mut records = Vec::with_capacity(answer.records.len());
+        for record in answer.records {
             let sequence = SequenceNumber::parse(&record.sequence_number)
                 .map_err(|error| incomplete("kinesis GetRecords", &error.to_string()))?;
-            Ok(Record {
-                position: Position { sequence, sub: 0 },
-                data: Bytes::from(record.data.into_inner()),
-                arrived: record.approximate_arrival_timestamp.and_then(|time| SystemTime::try_from(time).ok()),
-            })
-        });
+            let arrived = record.approximate_arrival_timestamp.and_then(|time| SystemTime::try_from(time).ok());
+            let data = Bytes::from(record.data.into_inner());
+            let user_records = user_records(&data).unwrap_or_else(|| vec![data]);
+            records.extend((0..).zip(user_records).map(|(sub, data)| {
+                let position = Position { sequence: sequence.clone(), sub };
+                Record { position, data, arrived }
+            }));
+        }
         Ok(Page {
-            records: records.collect::<Result<_, SourceError>>()?,
+            records,
             next: answer.next_shard_iterator.map(|token| named(&shard, &token)),
             millis_behind_latest: answer.millis_behind_latest.and_then(|millis| u64::try_from(millis).ok()),
         })

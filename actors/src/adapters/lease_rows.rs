@@ -114,7 +114,7 @@ fn number<'a>(row: &'a Row, name: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{golden_kcl_1_12, golden_kcl_2_5, golden_writes, item_json, lease_json};
+    use crate::testing::{dumped_kcl_2_5_8, golden_kcl_1_12, golden_kcl_2_5, golden_writes, item_json, lease_json};
 
     fn row(changes: &[(&str, AttributeValue)]) -> Row {
         let mut row = golden_kcl_1_12().remove(1).row;
@@ -124,9 +124,9 @@ mod tests {
 
     #[test]
     fn rows_of_kcl_1_12_and_2_5_are_read_exactly() {
-        let (one, two) = (golden_kcl_1_12(), golden_kcl_2_5());
-        assert!(one.len() >= 7 && two.len() >= 6);
-        for golden in one.into_iter().chain(two) {
+        let (one, two, dumped) = (golden_kcl_1_12(), golden_kcl_2_5(), dumped_kcl_2_5_8());
+        assert!(one.len() >= 7 && two.len() >= 6 && dumped.len() == 8);
+        for golden in one.into_iter().chain(two).chain(dumped) {
             let lease = lease(&golden.row).expect("a row KCL writes").expect("a lease");
             assert_eq!(lease_json(&lease), golden.lease);
             let (checkpoint, sub) = checkpoint_values(&lease.checkpoint);

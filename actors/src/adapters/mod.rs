@@ -3,6 +3,7 @@
 //! Each adapter takes a client, the names of what it uses, and [`CallLimits`]; it reads no environment. SDK errors stay in here:
 //! `failure` turns them into [`RemoteFailure`](crate::ports::RemoteFailure)s and holds the only retry loop.
 
+mod aggregated;
 mod cached_drivers;
 mod cluster_socket;
 mod driver_queries;

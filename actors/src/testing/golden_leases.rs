@@ -18,6 +18,8 @@ pub struct GoldenLease {
     pub row: Item,
     /// As [`lease_json`] writes it.
     pub lease: Value,
+    /// How many user records of the shard its checkpoint covers, where that is known.
+    pub done: Option<usize>,
 }
 
 /// A row after one of our writes.
@@ -40,6 +42,24 @@ pub fn golden_kcl_2_5() -> Vec<GoldenLease> {
     leases(include_str!("../../../data/golden/leases-kcl-2.5.ndjson"))
 }
 
+/// The table that two workers of KCL 2.5.8 left behind.
+#[must_use]
+pub fn dumped_kcl_2_5_8() -> Vec<GoldenLease> {
+    leases(include_str!("../../../data/golden/leases-kcl-2.5.8-dump.ndjson"))
+}
+
+/// A record of the Kinesis Producer Library, and the readings in it.
+///
+/// # Panics
+/// When the file is no such record.
+#[must_use]
+pub fn aggregated_record() -> (Vec<u8>, Vec<String>) {
+    let golden: Value = lines(include_str!("../../../data/golden/aggregated-record.json")).next().expect("a record");
+    let text = |value: &Value| value.as_str().expect("golden text").to_owned();
+    let readings = golden["userRecords"].as_array().expect("a list").iter().map(text).collect();
+    (STANDARD.decode(text(&golden["record"])).expect("base64"), readings)
+}
+
 /// The life of one row under our own writes, in order.
 #[must_use]
 pub fn golden_writes() -> Vec<GoldenWrite> {
@@ -50,7 +70,8 @@ pub fn golden_writes() -> Vec<GoldenWrite> {
 }
 
 fn leases(text: &'static str) -> Vec<GoldenLease> {
-    lines(text).map(|line| GoldenLease { row: item(&line["row"]), lease: line["lease"].clone() }).collect()
+    let done = |line: &Value| line["done"].as_u64().and_then(|done| usize::try_from(done).ok());
+    lines(text).map(|line| GoldenLease { row: item(&line["row"]), lease: line["lease"].clone(), done: done(&line) }).collect()
 }
 
 fn lines(text: &'static str) -> impl Iterator<Item = Value> {

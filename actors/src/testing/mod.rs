@@ -19,7 +19,10 @@ mod recording_alerts;
 mod sample_events;
 mod scripted_shard;
 
-pub use golden_leases::{GoldenLease, GoldenWrite, golden_kcl_1_12, golden_kcl_2_5, golden_writes, item, item_json, lease_json};
+pub use golden_leases::{
+    GoldenLease, GoldenWrite, aggregated_record, dumped_kcl_2_5_8, golden_kcl_1_12, golden_kcl_2_5, golden_writes, item,
+    item_json, lease_json,
+};
 pub use memory_alerts::{MemoryAlertLedger, MemoryClaim, MemoryClaimState};
 pub use memory_archive::MemoryArchive;
 pub use memory_broker::MemoryBroker;
