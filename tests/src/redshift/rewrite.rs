@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn other_statements_keep_their_text() {
-        let sql = "SELECT 'it''s', $1 FROM t WHERE a <> 'x' AND table_schema = 'public' -- why";
+        let sql = "/* why */ SELECT 'it''s', $1 FROM t WHERE a <> 'x' AND table_schema = 'public'";
         assert_eq!(rewritten(sql, "s1"), sql.replace("public", "s1"));
         assert!(rewritten("SELECT CAST(version() AS VARCHAR)", "s1").contains("CAST('PostgreSQL 8.0.2 on "));
         assert_eq!(rewritten("TRUNCATE public.t", "s1"), "TRUNCATE s1.t; COMMIT");
