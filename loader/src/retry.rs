@@ -26,6 +26,7 @@ pub(crate) struct Tries {
     remote: Remote,
     since: Instant,
     n: u32,
+    is_shown: bool,
 }
 
 impl Retry {
@@ -53,7 +54,7 @@ impl Retry {
 
     /// For a call that is not simply repeated as it was.
     pub(crate) fn tries(&self, remote: Remote) -> Tries {
-        Tries { retry: self.clone(), remote, since: Instant::now(), n: 0 }
+        Tries { retry: self.clone(), remote, since: Instant::now(), n: 0, is_shown: false }
     }
 }
 
@@ -76,7 +77,7 @@ impl Tries {
             return Err(self.remote.fault(error));
         };
         warn!(%error, attempt = self.n + 1, delay_ms = delay.as_millis(), "a call failed and is tried again");
-        if self.n == 0 {
+        if !std::mem::replace(&mut self.is_shown, true) {
             self.retry.progress.waits_for(self.remote, &error.to_string());
         }
         self.n += 1;
@@ -89,7 +90,7 @@ impl Tries {
 impl Drop for Tries {
     /// The call worked, or its failure is told elsewhere.
     fn drop(&mut self) {
-        if self.n > 0 {
+        if self.is_shown {
             self.retry.progress.waits_no_more_for(self.remote);
         }
     }
