@@ -4,6 +4,8 @@ import { h } from './dom.js';
 import { listen } from './stream.js';
 import { count, span } from './words.js';
 import { actors } from './pages/actors.js';
+import { audit } from './pages/audit.js';
+import { deadLetters } from './pages/dead_letters.js';
 import { nodes } from './pages/nodes.js';
 import { overview } from './pages/overview.js';
 import { pipeline } from './pages/pipeline.js';
@@ -17,7 +19,9 @@ const PAGES = {
   actors: { title: 'Actors', make: actors, badge: (state) => count(state.rows.size) },
   shards: { title: 'Shards', make: shards, badge: (state) => count(state.shards.shards.filter((shard) => shard.state !== 'ended').length) },
   pipeline: { title: 'Pipeline', make: pipeline, badge: () => null },
+  'dead-letters': { title: 'Dead letters', make: deadLetters, badge: () => null },
   nodes: { title: 'Nodes', make: nodes, badge: (state) => count(state.nodes.nodes.length) },
+  audit: { title: 'Audit', make: audit, badge: () => null },
 };
 
 let current = '';

@@ -2,6 +2,7 @@
 
 mod adoption;
 mod api;
+mod audit;
 mod commands;
 mod config;
 mod exit;

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::adoption::{AdoptArgs, prepare};
 use crate::api::{self, Api, ApplicationView, CacheCounts, DriverCache, NodeView, Phase};
+use crate::audit::Audit;
 use crate::commands::load_for_node;
 use crate::config::{DrainConfig, Flags, NodeConfig, RoleName};
 use crate::exit::{Exit, Stop};
@@ -121,8 +122,10 @@ async fn live(config: &NodeConfig, start: &StartAt, adopt: AdoptArgs, ready_file
     let me = row_of(config, boot, address);
     let links = Links::none_yet();
     let pulse = wired.cluster.as_ref().map_or_else(Pulse::unwatched, ClusterParts::pulse);
-    let view = Arc::new(view_of(&me.worker(), &wired, actors.clone(), pulse.clone()));
-    let api = Api::new(Arc::clone(&view), links.view(), Arc::new(links.clone()));
+    let mut view = view_of(&me.worker(), &wired, actors.clone(), pulse.clone());
+    view.audit = Arc::new(audit_log(config)?);
+    let view = Arc::new(view);
+    let api = Api::new(Arc::clone(&view), links.view(), Arc::new(links.clone())).with_letters(Arc::clone(&wired.letters));
     let mut server = JoinSet::new();
     server.spawn(axum::serve(listener, api::router(Arc::new(api))).into_future());
 
@@ -177,6 +180,16 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, Stop> {
         Stop::new(Exit::Failed, format!("cannot listen on {address}"))
             .why(error)
             .next("another node may run here; give this one its own address with --listen (port 0 takes a free one)")
+    })
+}
+
+/// Without a log of what operators do, nobody could do anything, so that is found out at the start.
+fn audit_log(config: &NodeConfig) -> Result<Audit, Stop> {
+    let path = config.audit_file();
+    Audit::open(&config.node.name, &path).map_err(|error| {
+        Stop::new(Exit::BadConfig, format!("the audit log {} cannot be written", path.display()))
+            .why(error)
+            .next("name a file that this user may write with dashboard.audit_file")
     })
 }
 

@@ -60,3 +60,27 @@ pub fn id_of(stage: &str, payload: &[u8]) -> String {
     let digest = Sha256::new().chain_update(stage).chain_update("|").chain_update(payload).finalize();
     digest[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+/// Puts a letter into the table, as a lane would.
+///
+/// # Errors
+/// When the cloud refuses.
+pub async fn store(dynamodb: &aws_sdk_dynamodb::Client, id: &str, stage: &str, stream: &str, payload: &[u8]) -> Result<()> {
+    let text = |value: &str| AttributeValue::S(value.to_owned());
+    let number = |value: usize| AttributeValue::N(value.to_string());
+    let request = dynamodb
+        .put_item()
+        .table_name(TABLE)
+        .item("letterId", text(id))
+        .item("stage", text(stage))
+        .item("reason", text("a test put it here"))
+        .item("payload", AttributeValue::B(aws_sdk_dynamodb::primitives::Blob::new(payload)))
+        .item("payloadBytes", number(payload.len()))
+        .item("source", text(&format!("{stream}/shardId-000000000000/1/0")))
+        .item("firstSeen", text("2026-01-01T00:00:00.000Z"))
+        .item("lastSeen", text("2026-01-01T00:00:00.000Z"))
+        .item("tries", number(1))
+        .item("state", text("open"));
+    request.send().await.context("failed to store a letter")?;
+    Ok(())
+}

@@ -69,6 +69,7 @@ impl Node {
         let mut command = programs::command("speedtrap")?;
         endpoints.aws_environment(&mut command);
         command.env("SPEEDTRAP_WAREHOUSE__URL", &endpoints.warehouse_url);
+        command.env("SPEEDTRAP_DASHBOARD__AUDIT_FILE", folder.join(format!("audit-{name}.ndjson")));
         command.arg("run").arg("--config").arg(&config).args(["--name", name]).arg("--ready-file").arg(&ready);
         change(&mut command);
         Ok(Starting { process: Process::start(name, command, folder)?, ready })

@@ -11,7 +11,7 @@ use speedtrap_tests::letters::{self, Letter};
 use speedtrap_tests::node::Node;
 use speedtrap_tests::sandbox::Sandbox;
 use speedtrap_tests::streams::{self, IN_STREAM};
-use speedtrap_tests::{mqtt, node};
+use speedtrap_tests::{commands, mqtt, node, programs};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const TIME: &str = "2026-01-02 03:04:05.678901";
@@ -153,6 +153,7 @@ async fn each_bad_record_is_a_dead_letter_and_each_good_one_goes_on() -> Result<
     all_ended(&node, "notify", found.published.len()).await?;
     unknown_owners_and_bad_numbers_end_as_promised(&sandbox, &node).await?;
     what_the_rule_cannot_carry_is_a_dead_letter(&sandbox, &node).await?;
+    letters_are_worked_with_and_that_is_audited(&sandbox, &node).await?;
     node.stop().await?;
     sandbox.end().await
 }
@@ -235,6 +236,70 @@ async fn unknown_owners_and_bad_numbers_end_as_promised(sandbox: &Sandbox, node:
     let payload: Value = serde_json::from_slice(&letters[0].payload)?;
     ensure!(payload["eventId"] == "silent" && letters[0].id == letters::id_of("notify", &letters[0].payload), "{payload}");
     ensure!(found.texts.keys().all(|(number, _)| number == "+15155550100"), "{:?}", found.texts.keys());
+    Ok(())
+}
+
+/// Runs `speedtrap dead-letters`; its exit code must be as expected.
+async fn dead_letters(node: &Node, arguments: &[&str], code: i32) -> Result<Value> {
+    let mut command = programs::command("speedtrap")?;
+    command.arg("dead-letters").args(arguments).args(["--json", "--node", &node.url]);
+    let ended = commands::run(command).await?;
+    ensure!(ended.code == Some(code), "speedtrap dead-letters {arguments:?}: {ended:?}");
+    ended.json()
+}
+
+async fn letters_are_worked_with_and_that_is_audited(sandbox: &Sandbox, node: &Node) -> Result<()> {
+    let clients = &sandbox.clients;
+    let (mended, broken) = (with("city", "\"Mended\"", "mended"), b"not json".to_vec());
+    let (good_id, bad_id) = (letters::id_of("enrich", &mended), letters::id_of("enrich", &broken));
+    letters::store(&clients.dynamodb, &good_id, "enrich", IN_STREAM, &mended).await?;
+    let ended = async || Ok::<_, anyhow::Error>(node.status().await?.all_ended("enrich") as usize);
+    let (before, n_ended) = (streams::all_records(&clients.kinesis, IN_STREAM).await?.len(), ended().await?);
+
+    let order = ["redrive", &good_id, "--reason", "the reader was mended", "--yes"];
+    let done = dead_letters(node, &order, 0).await?;
+    ensure!(done["done"] == 1 && done["left"] == json!([]), "{done}");
+    all_ended(node, "enrich", n_ended + 1).await?;
+    let again = dead_letters(node, &order, 3).await?;
+    ensure!(again["done"] == 0 && again["left"][0]["why"] == "it is redriven or discarded already", "{again}");
+    let after = streams::all_records(&clients.kinesis, IN_STREAM).await?.len();
+    ensure!(after == before + 1, "the record went back {} times", after - before);
+    ensure!(sandbox.evidence().await?.stored.contains_key("mended"), "it is not stored");
+
+    // What is still bad comes back, with its history.
+    let mut see = programs::command("speedtrap")?;
+    see.args(["dead-letters", "redrive", &bad_id, "--reason", "let us see", "--yes", "--node", &node.url]);
+    let seen_code = commands::run(see).await?.code;
+    // It may be back before the command has noted that it went.
+    ensure!(matches!(seen_code, Some(0 | 3)), "{seen_code:?}");
+    all_ended(node, "enrich", n_ended + 2).await?;
+    let shown = dead_letters(node, &["show", &bad_id], 0).await?;
+    ensure!(shown["state"] == "open" && shown["tries"] == 2, "{shown}");
+    dead_letters(node, &["discard", &bad_id, "--reason", "it is noise", "--yes"], 0).await?;
+    ensure!(dead_letters(node, &["show", &bad_id], 0).await?["state"] == "discarded");
+    let mut unconfirmed = programs::command("speedtrap")?;
+    unconfirmed.args(["dead-letters", "discard", "--all", "--reason", "all of it", "--node", &node.url]);
+    ensure!(commands::run(unconfirmed).await?.code == Some(5), "nobody confirmed it");
+
+    let listed = dead_letters(node, &["list", "--state", "all", "--limit", "5000"], 0).await?;
+    let rows = listed["letters"].as_array().context("letters")?;
+    ensure!(rows.len() == evidence::all_letters(clients).await?.len(), "{} letters are listed", rows.len());
+    let (text, whole_plate) = (listed.to_string(), "\"OK-1\"");
+    ensure!(!text.contains(whole_plate) && text.contains("OK-…") && !text.contains("5155550100"), "plates must be masked");
+
+    let mut audit = programs::command("speedtrap")?;
+    audit.args(["audit", "--json", "--node", &node.url]);
+    let page = commands::run(audit).await?.json()?;
+    let lines = page["lines"].as_array().context("lines")?;
+    let seen: Vec<_> =
+        lines.iter().map(|line| (line["action"].as_str(), line["phase"].as_str(), line["target"].as_str())).collect();
+    let of = |action, end, id| [(Some(action), Some("intent"), Some(id)), (Some(action), Some(end), Some(id))];
+    let (good, bad) = (good_id.as_str(), bad_id.as_str());
+    let came_back = if seen_code == Some(0) { "done" } else { "failed" };
+    let expected =
+        [of("redrive", "done", good), of("redrive", "failed", good), of("redrive", came_back, bad), of("discard", "done", bad)];
+    ensure!(seen == expected.concat(), "{page}");
+    ensure!(lines[0]["reason"] == "the reader was mended" && lines[0]["from"] == "command", "{page}");
     Ok(())
 }
 

@@ -97,6 +97,7 @@ impl Node {
         let mut command = Command::new(program);
         command.arg("run").arg("--config").arg(&config).args(["--name", name]).arg("--ready-file").arg(&ready);
         command.current_dir(folder).env("SPEEDTRAP_WAREHOUSE__URL", stack.warehouse.url());
+        command.env("SPEEDTRAP_DASHBOARD__AUDIT_FILE", folder.join(format!("audit-{name}.ndjson")));
         aws_environment(&mut command, Some(&stack.cloud.endpoint));
         Ok((launcher.spawn(Spec::new(name, command))?, ready))
     }

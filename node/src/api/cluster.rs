@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::future::join_all;
 use serde::de::DeserializeOwned;
+use speedtrap_actors::adapters::LetterDesk;
 use speedtrap_actors::cluster::{ClusterNode, ClusterView, Links, Presence};
 use speedtrap_actors::ports::PeerFailure;
 use tokio::sync::watch;
@@ -41,6 +42,8 @@ pub(crate) struct Api {
     pub(super) reach: Arc<dyn Reach>,
     pub(super) news: LoadNews,
     pub(super) feed: Feed,
+    /// The dead letters, if the node reaches their table.
+    pub(super) letters: Option<Arc<LetterDesk>>,
     last: Mutex<LastPages>,
 }
 
@@ -63,7 +66,13 @@ impl Api {
     pub(crate) fn new(node: Arc<NodeView>, view: watch::Receiver<Arc<ClusterView>>, reach: Arc<dyn Reach>) -> Self {
         let news = LoadNews::new(view.clone(), Arc::clone(&reach));
         let feed = Feed::new(&node.worker);
-        Self { node, view, reach, news, feed, last: Mutex::default() }
+        Self { node, view, reach, news, feed, letters: None, last: Mutex::default() }
+    }
+
+    /// With the dead letters.
+    #[must_use]
+    pub(crate) fn with_letters(self, letters: Arc<LetterDesk>) -> Self {
+        Self { letters: Some(letters), ..self }
     }
 
     /// All nodes by name, this one always among them.

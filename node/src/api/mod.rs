@@ -1,13 +1,16 @@
 //! The API of a node and its dashboard, which answer for the whole cluster. Loopback only: it knows neither TLS nor users yet.
 
+mod audit_page;
 mod cluster;
 mod cluster_pages;
 mod dashboard;
 mod drain;
 mod guard;
 mod lanes_page;
+mod letters;
 mod load_news;
 mod loads;
+mod masking;
 mod metrics;
 mod node_view;
 mod pages;
@@ -23,10 +26,12 @@ use axum::middleware;
 use axum::routing::{get, post};
 use axum::{Router, http::StatusCode};
 
+pub(crate) use audit_page::AuditPage;
 pub(crate) use cluster::Api;
 pub(crate) use cluster_pages::{ClusterActorsPage, ClusterStatusPage, NodePage, NodeStatus, NodesPage};
 pub(crate) use drain::DrainAccepted;
 use lanes_page::LanesPage;
+pub(crate) use letters::{LetterOrder, LetterPage, LettersPage, MOST_ORDERED, OrderEnd};
 pub(crate) use node_view::{ApplicationView, CacheCounts, DriverCache, NodeView, Phase};
 #[cfg(test)]
 pub(crate) use pages::LastRestart;
@@ -51,6 +56,11 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/shards", get(read::shards))
         .route("/api/v1/nodes/{name}/drain", post(drain::drain))
         .route("/api/v1/stream", get(stream::stream))
+        .route("/api/v1/dead-letters", get(letters::list))
+        .route("/api/v1/dead-letters/redrive", post(letters::redrive))
+        .route("/api/v1/dead-letters/discard", post(letters::discard))
+        .route("/api/v1/dead-letters/{id}", get(letters::show))
+        .route("/api/v1/audit", get(audit_page::audit))
         .route("/api/v1/loads", post(loads::committed))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "not_found", "there is no such page") })
         .method_not_allowed_fallback(|| async {

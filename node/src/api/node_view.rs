@@ -1,11 +1,14 @@
 //! What the API reads from.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use speedtrap_actors::flow::Pulse;
 use speedtrap_actors::observe::{ActorTable, IngestStats, LaneStats, LeaseBoard};
 use tokio::sync::Notify;
 use tokio::time::Instant;
+
+use crate::audit::Audit;
 
 use super::{ActorsPage, LanesPage, StatusPage};
 
@@ -15,6 +18,8 @@ pub(crate) const STATUS: &str = "status";
 pub(crate) const ACTORS: &str = "actors";
 /// Its lanes, and the leases it saw.
 pub(crate) const LANES: &str = "lanes";
+/// What operators asked of it.
+pub(crate) const AUDIT: &str = "audit";
 
 /// This node as the API sees it.
 pub(crate) struct NodeView {
@@ -34,6 +39,8 @@ pub(crate) struct NodeView {
     pub(crate) pulse: Pulse,
     /// Tells the program that somebody asked it to drain.
     pub(crate) drain_asked: Notify,
+    /// What operators did here.
+    pub(crate) audit: Arc<Audit>,
     /// When it was started.
     pub(crate) started: Instant,
     phase: AtomicU8,
@@ -93,8 +100,10 @@ impl NodeView {
         drivers: Option<DriverCache>,
         pulse: Pulse,
     ) -> Self {
+        let name = worker.split('#').next().unwrap_or(worker);
         Self {
-            name: worker.split('#').next().unwrap_or(worker).to_owned(),
+            audit: Arc::new(Audit::in_memory(name)),
+            name: name.to_owned(),
             worker: worker.to_owned(),
             applications,
             actors,
@@ -113,6 +122,7 @@ impl NodeView {
             STATUS => serde_json::to_vec(&StatusPage::of(self)),
             ACTORS => serde_json::to_vec(&ActorsPage::of(self)),
             LANES => serde_json::to_vec(&LanesPage::of(self)),
+            AUDIT => serde_json::to_vec(&self.audit.last()),
             _ => return None,
         };
         // The pages hold names and numbers only, which always can be written.

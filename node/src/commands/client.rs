@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use clap::Args;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use ureq::http::Response;
 use ureq::{Agent, Body};
 
@@ -12,6 +12,8 @@ use crate::exit::{Exit, Stop};
 
 /// Longest time of one question. The node answers from memory, and waits less than a second for others.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest time of an order.
+const ORDER_TIMEOUT: Duration = Duration::from_secs(120);
 /// Longest answer: a thousand nodes with a thousand actors each.
 const MOST_BYTES: u64 = 1 << 30;
 
@@ -54,6 +56,18 @@ pub(crate) fn post<T: DeserializeOwned>(node: &str, path: &str) -> Result<(Strin
     understand(node, &url, agent.post(&url).header("content-type", "application/json").send("{}"))
 }
 
+/// Orders something of the API, with what it needs to know.
+///
+/// # Errors
+/// When the node cannot be asked, or refuses.
+pub(crate) fn post_json<B: Serialize, T: DeserializeOwned>(node: &str, path: &str, body: &B) -> Result<(String, T), Stop> {
+    let url = url(node, path)?;
+    let body = serde_json::to_string(body).map_err(|error| Stop::new(Exit::Failed, "the order cannot be written").why(error))?;
+    // Remote services stand behind it, which may be slow; what was begun is ended and noted there even if nobody waits.
+    let agent = agent_for(ORDER_TIMEOUT);
+    understand(node, &url, agent.post(&url).header("content-type", "application/json").send(body))
+}
+
 fn url(node: &str, path: &str) -> Result<String, Stop> {
     let url = format!("{}{path}", node.trim_end_matches('/'));
     if url.starts_with("http://") {
@@ -63,7 +77,11 @@ fn url(node: &str, path: &str) -> Result<String, Stop> {
 }
 
 fn agent() -> Agent {
-    Agent::config_builder().timeout_global(Some(TIMEOUT)).http_status_as_error(false).proxy(None).build().into()
+    agent_for(TIMEOUT)
+}
+
+fn agent_for(timeout: Duration) -> Agent {
+    Agent::config_builder().timeout_global(Some(timeout)).http_status_as_error(false).proxy(None).build().into()
 }
 
 fn understand<T: DeserializeOwned>(

@@ -1,11 +1,15 @@
 //! The commands: standard output holds data, standard error messages.
 
 mod actors;
+mod audit;
 mod client;
 mod config;
+mod dead_letters;
 mod device;
 mod drain;
+mod manual;
 mod nodes;
+mod pipeline;
 mod shards;
 mod status;
 mod table;
@@ -66,6 +70,30 @@ Examples:
   speedtrap actors --local --node http://127.0.0.1:7301
   speedtrap actors --json")]
     Actors(client::ScopeArgs),
+    /// Shows how each stage of the pipeline spends its time, and how events ended.
+    #[command(after_help = "\
+Examples:
+  speedtrap pipeline
+  speedtrap pipeline --over 10 --json")]
+    Pipeline(pipeline::PipelineArgs),
+    /// Shows records that could not be processed, puts them back or gives them up.
+    #[command(after_help = "\
+Examples:
+  speedtrap dead-letters list
+  speedtrap dead-letters list --state all --stage enrich --json
+  speedtrap dead-letters show 0f3c2a...
+  speedtrap dead-letters redrive --all --stage notify --matching 'no valid number' --reason 'numbers were mended'
+  speedtrap dead-letters discard 0f3c2a... --reason 'a test of the camera' --yes
+
+A redriven record is processed as if it came for the first time; effects that stand already stay one. Exit codes: 0 all done,
+3 some letters were left as they are, 4 there is no such letter, 5 not confirmed.")]
+    DeadLetters(dead_letters::DeadLettersArgs),
+    /// Shows what operators did, on all nodes.
+    #[command(after_help = "\
+Examples:
+  speedtrap audit
+  speedtrap audit --json")]
+    Audit(client::NodeArgs),
     /// Has a node finish what it has begun, hand its leases over and exit.
     #[command(after_help = "\
 Examples:
@@ -80,6 +108,17 @@ Exit codes: 0 the node has no lease and is gone, 4 there is no such node, 5 it d
     Device(device::DeviceArgs),
     /// Checks or shows configurations.
     Config(config::ConfigArgs),
+    /// Prints what a shell needs to complete commands.
+    #[command(after_help = "\
+Example:
+  speedtrap completions bash > /etc/bash_completion.d/speedtrap")]
+    Completions(manual::CompletionsArgs),
+    /// Prints the manual page, or writes all of them.
+    #[command(after_help = "\
+Examples:
+  speedtrap man | man -l -
+  speedtrap man --out /usr/local/share/man/man1")]
+    Man(manual::ManArgs),
 }
 
 impl Cli {
@@ -94,6 +133,11 @@ impl Cli {
             Command::Nodes(args) => nodes::nodes(&args),
             Command::Shards(args) => shards::shards(&args),
             Command::Actors(args) => actors::actors(&args),
+            Command::Pipeline(args) => pipeline::pipeline(&args),
+            Command::DeadLetters(args) => dead_letters::dead_letters(args),
+            Command::Audit(args) => audit::audit(&args),
+            Command::Completions(args) => Ok(manual::completions(&args)),
+            Command::Man(args) => manual::man(&args),
             Command::Drain(args) => drain::drain(&args),
             Command::Device(args) => device::device(args),
             Command::Config(args) => config::config(args),

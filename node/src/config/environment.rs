@@ -1,5 +1,7 @@
 //! The only place that reads the environment.
 
+use std::path::PathBuf;
+
 use super::ConfigFault;
 
 const PREFIX: &str = "SPEEDTRAP_";
@@ -32,6 +34,23 @@ pub(crate) fn has_own_aws_endpoint() -> bool {
 /// Whether the user wants no colours (<https://no-color.org>).
 pub(crate) fn no_colour() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+}
+
+/// Where what outlives a process is kept, unless a file is named: systemd's `StateDirectory=`, else the user's state folder.
+pub(super) fn state_folder() -> PathBuf {
+    let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    // Of several state directories systemd gives the first one first.
+    let given = named("STATE_DIRECTORY").map(|all| PathBuf::from(all.to_string_lossy().split(':').next().unwrap_or_default()));
+    let user = || named("XDG_STATE_HOME").or_else(|| named("HOME").map(|home| home.join(".local/state")));
+    given.or_else(|| user().map(|folder| folder.join("speedtrap"))).unwrap_or_else(|| PathBuf::from("."))
+}
+
+/// Who works here, as the system calls them.
+pub(crate) fn user() -> String {
+    ["USER", "LOGNAME"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok().filter(|name| !name.is_empty()))
+        .unwrap_or_else(|| "unknown".to_owned())
 }
 
 fn endpoint_faults(variables: Vec<(String, String)>) -> Vec<ConfigFault> {

@@ -14,10 +14,12 @@ mod streams;
 mod validate;
 mod warehouse;
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use cluster::ClusterConfig;
-pub(crate) use environment::{aws_endpoint_faults, has_own_aws_endpoint, no_colour};
+pub(crate) use environment::{aws_endpoint_faults, has_own_aws_endpoint, no_colour, user};
 pub(crate) use ingest::IngestConfig;
 use lanes::{LaneConfig, LeaseConfig, NotifyConfig, RuleConfig};
 pub(crate) use load::{Flags, load};
@@ -49,6 +51,16 @@ pub(crate) struct NodeConfig {
     pub(crate) dashboard: DashboardConfig,
     pub(crate) drain: DrainConfig,
     pub(crate) log: LogConfig,
+}
+
+impl NodeConfig {
+    /// Where actions of operators are logged.
+    pub(crate) fn audit_file(&self) -> PathBuf {
+        match &self.dashboard.audit_file {
+            named if !named.as_os_str().is_empty() => named.clone(),
+            _ => environment::state_folder().join(format!("audit-{}.ndjson", self.node.name)),
+        }
+    }
 }
 
 /// One thing that is wrong, with where it was set.

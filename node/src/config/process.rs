@@ -1,6 +1,7 @@
 //! The process itself: who it is, what it shows, how it stops.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -38,6 +39,10 @@ pub(crate) struct DashboardConfig {
     /// Address of the API. Default `127.0.0.1:7300`; a loopback address, since it knows neither TLS nor users; port 0 takes a
     /// free one.
     pub(crate) listen: SocketAddr,
+    /// Where actions of operators are logged, one JSON line before and one after each. Default empty: `audit-<node>.ndjson` in the
+    /// folder that systemd gives (`StateDirectory=`), else in `speedtrap/` of the user's state folder
+    /// (<https://specifications.freedesktop.org/basedir-spec/latest/>).
+    pub(crate) audit_file: PathBuf,
 }
 
 /// `[drain]`: the clean stop.
@@ -108,7 +113,7 @@ impl Default for NodeSection {
 
 impl Default for DashboardConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7_300)) }
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7_300)), audit_file: PathBuf::new() }
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use speedtrap_actors::adapters::{
     CachedDrivers, CallLimits, DriverCacheLimits, DynamoAlertLedger, DynamoDeadLetters, DynamoLeaseTable, DynamoStreamSource,
-    DynamoViolationStore, FirehoseArchive, KinesisSource, KinesisViolationStream, SnsAlertSender,
+    DynamoViolationStore, FirehoseArchive, KinesisSource, KinesisViolationStream, LetterDesk, LetterPlaces, SnsAlertSender,
 };
 use speedtrap_actors::cluster::Application;
 use speedtrap_actors::domain::SpeedMph;
@@ -48,6 +48,8 @@ pub(crate) struct Wired {
     pub(crate) drivers: Option<Arc<CachedDrivers>>,
     /// The lane of an MQTT broker, if one is configured.
     pub(crate) ingest: Option<IngestSettings>,
+    /// The dead letters, for operators.
+    pub(crate) letters: Arc<LetterDesk>,
     /// What makes the node one of several.
     pub(crate) cluster: Option<ClusterParts>,
 }
@@ -70,6 +72,7 @@ pub(crate) async fn wire(config: &NodeConfig, start: &StartAt) -> Result<Wired, 
     };
     let letters: Arc<dyn DeadLetters> =
         Arc::new(DynamoDeadLetters::new(&clients.dynamodb, &clients.s3, &config.dynamodb.dead_letters_table, &bucket, limits()));
+    let desk = Arc::new(letter_desk(config, &clients, bucket));
     let mut applications = Vec::new();
     for role in &config.node.roles {
         let (name, source, stages) = match role {
@@ -100,7 +103,17 @@ pub(crate) async fn wire(config: &NodeConfig, start: &StartAt) -> Result<Wired, 
     }
     let ingest = ingest::settings(config, &clients, &letters)?;
     let cluster = cluster::parts(config, &clients).await?;
-    Ok(Wired { applications, drivers, ingest, cluster })
+    Ok(Wired { applications, drivers, ingest, letters: desk, cluster })
+}
+
+fn letter_desk(config: &NodeConfig, clients: &Clients, bucket: String) -> LetterDesk {
+    let places = LetterPlaces {
+        table: config.dynamodb.dead_letters_table.clone(),
+        bucket,
+        in_stream: config.kinesis.in_stream.clone(),
+        archive: config.archive.delivery_stream.clone(),
+    };
+    LetterDesk::new(&clients.dynamodb, &clients.s3, &clients.kinesis, &clients.firehose, places, limits())
 }
 
 type Parts<'a> = (&'a str, Arc<dyn ShardSource>, Stages);
