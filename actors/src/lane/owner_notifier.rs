@@ -143,8 +143,9 @@ impl Texting {
             };
             let has_failed = ended.iter().any(|(_, verdict): &Ended| verdict.is_err());
             let Some(turn) = turn.filter(|_| !has_failed) else { break };
-            let sequence = batch.ticket.position(item.index).sequence.as_str();
-            let owner = ClaimOwner::new(&self.worker, self.shard.as_str(), self.generation, sequence);
+            let position = batch.ticket.position(item.index);
+            let owner =
+                ClaimOwner::new(&self.worker, self.shard.as_str(), self.generation, (position.sequence.as_str(), position.sub));
             texts.push(self.text_at(at, &item.event, owner, turn));
         }
         let n_begun = ended.len() + texts.len();
