@@ -6,6 +6,7 @@ import { count, span } from './words.js';
 import { actors } from './pages/actors.js';
 import { audit } from './pages/audit.js';
 import { deadLetters } from './pages/dead_letters.js';
+import { loader } from './pages/loader.js';
 import { nodes } from './pages/nodes.js';
 import { overview } from './pages/overview.js';
 import { pipeline } from './pages/pipeline.js';
@@ -19,6 +20,7 @@ const PAGES = {
   actors: { title: 'Actors', make: actors, badge: (state) => count(state.rows.size) },
   shards: { title: 'Shards', make: shards, badge: (state) => count(state.shards.shards.filter((shard) => shard.state !== 'ended').length) },
   pipeline: { title: 'Pipeline', make: pipeline, badge: () => null },
+  loader: { title: 'Loader', make: loader, badge: () => null },
   'dead-letters': { title: 'Dead letters', make: deadLetters, badge: () => null },
   nodes: { title: 'Nodes', make: nodes, badge: (state) => count(state.nodes.nodes.length) },
   audit: { title: 'Audit', make: audit, badge: () => null },

@@ -45,6 +45,7 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
         "pages/audit.js",
         "pages/dead_letters.js",
         "pages/findings.js",
+        "pages/loader.js",
         "pages/nodes.js",
         "pages/overview.js",
         "pages/pipeline.js",

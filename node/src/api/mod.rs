@@ -61,7 +61,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/api/v1/dead-letters/discard", post(letters::discard))
         .route("/api/v1/dead-letters/{id}", get(letters::show))
         .route("/api/v1/audit", get(audit_page::audit))
-        .route("/api/v1/loads", post(loads::committed))
+        .route("/api/v1/loads", get(loads::list).post(loads::committed))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "not_found", "there is no such page") })
         .method_not_allowed_fallback(|| async {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this page does not take that method")

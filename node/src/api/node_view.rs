@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::audit::Audit;
 
+use super::loads::LoadRuns;
 use super::{ActorsPage, LanesPage, StatusPage};
 
 /// Lanes and counts of a node.
@@ -18,6 +19,8 @@ pub(crate) const STATUS: &str = "status";
 pub(crate) const ACTORS: &str = "actors";
 /// Its lanes, and the leases it saw.
 pub(crate) const LANES: &str = "lanes";
+/// Loads that it was told of.
+pub(crate) const LOADS: &str = "loads";
 /// What operators asked of it.
 pub(crate) const AUDIT: &str = "audit";
 
@@ -39,6 +42,8 @@ pub(crate) struct NodeView {
     pub(crate) pulse: Pulse,
     /// Tells the program that somebody asked it to drain.
     pub(crate) drain_asked: Notify,
+    /// The loads it was told of.
+    pub(super) loads: LoadRuns,
     /// What operators did here.
     pub(crate) audit: Arc<Audit>,
     /// When it was started.
@@ -102,6 +107,7 @@ impl NodeView {
     ) -> Self {
         let name = worker.split('#').next().unwrap_or(worker);
         Self {
+            loads: LoadRuns::default(),
             audit: Arc::new(Audit::in_memory(name)),
             name: name.to_owned(),
             worker: worker.to_owned(),
@@ -122,6 +128,7 @@ impl NodeView {
             STATUS => serde_json::to_vec(&StatusPage::of(self)),
             ACTORS => serde_json::to_vec(&ActorsPage::of(self)),
             LANES => serde_json::to_vec(&LanesPage::of(self)),
+            LOADS => serde_json::to_vec(&self.loads.all()),
             AUDIT => serde_json::to_vec(&self.audit.last()),
             _ => return None,
         };

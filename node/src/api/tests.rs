@@ -245,6 +245,13 @@ async fn a_committed_load_renews_the_cache() {
     assert_eq!((answer.status, served.loads.load(Relaxed)), (202, 1));
     assert_eq!((&answer.json()["load_id"], &answer.json()["cache_renewed"]), (&"l1".into(), &true.into()));
     assert_eq!((&answer.json()["nodes_told"], &answer.json()["failed"]), (&1.into(), &serde_json::json!([])));
+    let again = r#"{"load_id":"l1","file":"drivers.csv","rows":1000,"merged":990,"rejected":10,"state":"committed"}"#;
+    served.ask("POST", "/api/v1/loads", &json, again).await;
+    let page = served.get("/api/v1/loads").await.json();
+    assert_eq!(page["loads"].as_array().map(Vec::len), Some(1), "the same load is shown once: {page}");
+    let run = &page["loads"][0];
+    assert_eq!((&run["file"], &run["merged"], &run["duplicates"]), (&"drivers.csv".into(), &990.into(), &Value::Null));
+    assert_eq!(run["node"], "node-1");
 }
 
 #[tokio::test]

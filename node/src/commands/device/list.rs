@@ -88,7 +88,7 @@ mod tests {
             expires: "2049-12-31T23:59:59Z".parse().ok(),
         };
         let shown = render(&rows(vec![("PI-07".into(), vec![certificate]), ("PI-08".into(), Vec::new())]));
-        let lines: Vec<&str> = shown.lines().collect();
+        let lines: Vec<&str> = shown.lines().map(str::trim).collect();
         assert!(
             lines[1].starts_with("PI-07") && lines[1].contains("ACTIVE") && lines[1].ends_with("2049-12-31T23:59:59Z"),
             "{shown}"
