@@ -1,4 +1,4 @@
-// What the pages work out from the stream, without a browser: node --test node/dashboard/tests
+// What the pages work out from the stream, without a browser: node --test node/dashboard/tests/*.test.js
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { apply, cpu, empty, filter, forest, pace, perSecond, stages, totals } from '../model.js';
