@@ -40,8 +40,8 @@ fn is_word(token: Option<&Token>, wanted: &str) -> bool {
 }
 
 fn rename_public(tokens: &mut [Token], schema: &str) {
-    for place in 0..tokens.len() {
-        match &mut tokens[place] {
+    for token in tokens {
+        match token {
             Token::SingleQuotedString(text) if text == "public" => schema.clone_into(text),
             Token::Word(word) if word.value == "public" => schema.clone_into(&mut word.value),
             _ => {}
