@@ -1,6 +1,7 @@
 //! Dead letters as an operator works with them: look, put back on their stream, or give up.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -34,14 +35,19 @@ pub struct LetterPlaces {
     pub archive: String,
 }
 
-/// The dead letter table for operators.
+/// The dead letter table for operators. Most nodes are never asked about it, so its clients are made when one is.
 pub struct LetterDesk {
+    given: Clients,
+    own: OnceLock<Clients>,
+    places: LetterPlaces,
+    caller: Caller,
+}
+
+struct Clients {
     dynamodb: aws_sdk_dynamodb::Client,
     s3: aws_sdk_s3::Client,
     kinesis: aws_sdk_kinesis::Client,
     firehose: aws_sdk_firehose::Client,
-    places: LetterPlaces,
-    caller: Caller,
 }
 
 /// A letter as it is stored.
@@ -97,14 +103,17 @@ impl LetterDesk {
         places: LetterPlaces,
         limits: CallLimits,
     ) -> Self {
-        Self {
-            dynamodb: without_sdk_retries!(aws_sdk_dynamodb, dynamodb),
-            s3: without_sdk_retries!(aws_sdk_s3, s3),
-            kinesis: without_sdk_retries!(aws_sdk_kinesis, kinesis),
-            firehose: without_sdk_retries!(aws_sdk_firehose, firehose),
-            caller: Caller::new(places.table.clone(), limits),
-            places,
-        }
+        let given = Clients { dynamodb: dynamodb.clone(), s3: s3.clone(), kinesis: kinesis.clone(), firehose: firehose.clone() };
+        Self { given, own: OnceLock::new(), caller: Caller::new(places.table.clone(), limits), places }
+    }
+
+    fn clients(&self) -> &Clients {
+        self.own.get_or_init(|| Clients {
+            dynamodb: without_sdk_retries!(aws_sdk_dynamodb, self.given.dynamodb),
+            s3: without_sdk_retries!(aws_sdk_s3, self.given.s3),
+            kinesis: without_sdk_retries!(aws_sdk_kinesis, self.given.kinesis),
+            firehose: without_sdk_retries!(aws_sdk_firehose, self.given.firehose),
+        })
     }
 
     /// All letters, the latest first, and whether that is all of them.
@@ -118,7 +127,7 @@ impl LetterDesk {
             let page = self
                 .caller
                 .retried("dynamodb Scan", || {
-                    self.dynamodb.scan().table_name(&self.places.table).set_exclusive_start_key(from.clone()).send()
+                    self.clients().dynamodb.scan().table_name(&self.places.table).set_exclusive_start_key(from.clone()).send()
                 })
                 .await
                 .map_err(|failed| failed.failure)?;
@@ -140,7 +149,13 @@ impl LetterDesk {
             .caller
             .retried("dynamodb GetItem", || {
                 let key = AttributeValue::S(id.to_owned());
-                self.dynamodb.get_item().table_name(&self.places.table).key("letterId", key).consistent_read(true).send()
+                self.clients()
+                    .dynamodb
+                    .get_item()
+                    .table_name(&self.places.table)
+                    .key("letterId", key)
+                    .consistent_read(true)
+                    .send()
             })
             .await
             .map_err(|failed| failed.failure)?;
@@ -228,6 +243,7 @@ impl LetterDesk {
             .caller
             .retried("dynamodb UpdateItem", || {
                 let mut request = self
+                    .clients()
                     .dynamodb
                     .update_item()
                     .table_name(&self.places.table)
@@ -268,7 +284,12 @@ impl LetterDesk {
                 let record = record.map_err(|_| refused(&self.places.archive, "it has no data"))?;
                 self.caller
                     .retried("firehose PutRecord", || {
-                        self.firehose.put_record().delivery_stream_name(&self.places.archive).record(record.clone()).send()
+                        self.clients()
+                            .firehose
+                            .put_record()
+                            .delivery_stream_name(&self.places.archive)
+                            .record(record.clone())
+                            .send()
                     })
                     .await
                     .map_err(|failed| failed.failure)?;
@@ -278,7 +299,7 @@ impl LetterDesk {
                 self.caller
                     .retried("kinesis PutRecord", || {
                         let data = Blob::new(payload.to_vec());
-                        self.kinesis.put_record().stream_name(stream).partition_key(&key).data(data).send()
+                        self.clients().kinesis.put_record().stream_name(stream).partition_key(&key).data(data).send()
                     })
                     .await
                     .map_err(|failed| failed.failure)?;
@@ -292,7 +313,7 @@ impl LetterDesk {
         let bucket = &self.places.bucket;
         let object = self
             .caller
-            .retried("s3 GetObject", || self.s3.get_object().bucket(bucket).key(key).send())
+            .retried("s3 GetObject", || self.clients().s3.get_object().bucket(bucket).key(key).send())
             .await
             .map_err(|failed| failed.failure)?;
         let body = object.body.collect().await.map_err(|error| RemoteFailure {
