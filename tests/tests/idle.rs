@@ -18,9 +18,9 @@ const LEASES: f64 = SHARDS as f64 + 3.0;
 /// `lease.renew_every` and the heartbeat at their defaults.
 const RENEW_SECONDS: f64 = 3.308;
 const HEARTBEAT_SECONDS: f64 = 1.0;
-/// With the pages of the program's file. Those are the most part of a debug build, whose code is several times as long, so the limit
-/// is for release builds.
-const MOST_RSS_KIB: u64 = 64 * 1024;
+/// With the pages of the program's file. The goal of 64 MiB is for release builds; a debug build's code is several times as long, and
+/// most of what it has resident are pages of that.
+const MOST_RSS_KIB: u64 = if cfg!(debug_assertions) { 72 * 1024 } else { 64 * 1024 };
 /// Without them, in any build.
 const MOST_OWN_KIB: u64 = 24 * 1024;
 const WINDOW: Duration = Duration::from_secs(40);
@@ -89,9 +89,7 @@ async fn an_idle_node_is_small_and_writes_what_its_settings_say() -> Result<()> 
         &format!("RSS of an idle node with {SHARDS} shards: {:.1} MiB, {:.1} of it its own ({build} build)", mib(rss), mib(own)),
     );
     ensure!(own <= MOST_OWN_KIB, "an idle node has allocated {own} KiB");
-    if !cfg!(debug_assertions) {
-        ensure!(rss <= MOST_RSS_KIB, "an idle node has {rss} KiB");
-    }
+    ensure!(rss <= MOST_RSS_KIB, "an idle node has {rss} KiB");
     cluster.stop().await?;
     sandbox.end().await
 }
