@@ -59,7 +59,7 @@ function navigation() {
   const link = ([name, { title, badge }]) =>
     h(
       'a',
-      { href: `#/${name}`, 'aria-current': name === current ? 'page' : null },
+      { href: `#/${name}`, 'data-testid': `nav-${name}`, 'aria-current': name === current ? 'page' : null },
       title,
       h('span', { class: 'badge' }, heard ? badge(heard) : null)
     );
@@ -76,6 +76,7 @@ function change(state, live) {
   const pill = $('live-pill');
   const word = live.dropped ? 'Paused' : live.connected ? 'Live' : 'Disconnected';
   pill.className = `pill ${live.connected ? (live.dropped ? 'busy' : 'good') : 'bad'}`;
+  pill.dataset.value = live.age === null ? 'connecting' : live.connected ? 'live' : 'disconnected';
   pill.textContent = live.age === null ? 'connecting' : `${word} · snapshot ${span(live.age)} old`;
   if (!state.heard) return;
   const fresh = heard === null || heard.painted !== state.seq;

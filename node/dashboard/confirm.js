@@ -7,10 +7,10 @@ import { h } from './dom.js';
  */
 export function confirm({ title, effects, words, act }) {
   const dialog = /** @type {HTMLDialogElement} */ (document.getElementById('dialog'));
-  const reason = h('input', { id: 'why', required: true, maxlength: 400, autocomplete: 'off' });
-  const who = h('input', { id: 'who', required: true, maxlength: 100, autocomplete: 'username', value: localStorage.getItem('speedtrap-who') ?? '' });
-  const typed = h('input', { id: 'typed', autocomplete: 'off', spellcheck: 'false' });
-  const go = h('button', { class: 'danger', disabled: true }, 'Do it');
+  const reason = h('input', { id: 'why', 'data-testid': 'confirm-reason', required: true, maxlength: 400, autocomplete: 'off' });
+  const who = h('input', { id: 'who', 'data-testid': 'confirm-who', required: true, maxlength: 100, autocomplete: 'username', value: localStorage.getItem('speedtrap-who') ?? '' });
+  const typed = h('input', { id: 'typed', 'data-testid': 'confirm-text', autocomplete: 'off', spellcheck: 'false' });
+  const go = h('button', { class: 'danger', 'data-testid': 'confirm-run', disabled: true }, 'Do it');
   const end = h('button', { type: 'button' }, 'Cancel');
   const said = h('p', { role: 'status' });
   let stop = false;

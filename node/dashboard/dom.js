@@ -41,6 +41,9 @@ export const h = (tag, attributes = {}, ...children) => fill(document.createElem
  */
 export const s = (tag, attributes = {}, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
 
+/** A number that is shown, with the bare number beside it for whoever compares. @param {string} field @param {number | null | undefined} value */
+export const raw = (field, value) => ({ 'data-field': field, 'data-value': value ?? 'unknown' });
+
 /**
  * A panel with a heading.
  * @param {string} title
@@ -52,20 +55,24 @@ export const panel = (title, attributes, beside, ...children) =>
   h('section', { 'aria-label': title, ...attributes }, h('header', {}, h('h2', {}, title), ...beside), ...children);
 
 /**
- * A table whose rows are given as cells; a cell is a text, a node, or [text, class].
+ * A table whose rows are given as cells, or as { attributes, cells }. A cell is a text, a node, or [text, class, attributes].
  * @param {string} label
  * @param {(string | [string, string])[]} heads [text, class]
- * @param {(any)[][]} rows
+ * @param {any[]} rows
  */
 export function table(label, heads, rows) {
   const cell = (tag, value, head) => {
-    const [content, kind] = Array.isArray(value) ? value : [value, Array.isArray(head) ? head[1] : ''];
-    return h(tag, { class: kind || null, scope: tag === 'th' ? 'col' : null }, content === null || content === undefined ? 'unknown' : content);
+    const [content, kind, more] = Array.isArray(value) ? value : [value, Array.isArray(head) ? head[1] : '', {}];
+    return h(tag, { class: kind || null, scope: tag === 'th' ? 'col' : null, ...more }, content === null || content === undefined ? 'unknown' : content);
+  };
+  const line = (row) => {
+    const { attributes, cells } = Array.isArray(row) ? { attributes: {}, cells: row } : row;
+    return h('tr', attributes, ...cells.map((value, place) => cell('td', value, heads[place])));
   };
   return h(
     'table',
     { 'aria-label': label },
     h('thead', {}, h('tr', {}, ...heads.map((head) => cell('th', head, head)))),
-    h('tbody', {}, ...rows.map((row) => h('tr', {}, ...row.map((value, place) => cell('td', value, heads[place])))))
+    h('tbody', {}, ...rows.map(line))
   );
 }

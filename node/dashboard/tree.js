@@ -1,6 +1,6 @@
 // The supervision trees of all nodes as one treegrid. Only the rows in sight are in the page, so 10,000 actors cost no more than 50.
 // @ts-check
-import { h } from './dom.js';
+import { h, raw } from './dom.js';
 import { count, percent, rate } from './words.js';
 import { filter, forest, isTrouble, pace } from './model.js';
 
@@ -68,7 +68,7 @@ export function treegrid(options = {}) {
     const restarts = row.restarts + below.restarts;
     const why = row.last ? `${row.restarts} · ${row.last.reason}` : restarts > row.restarts ? `${restarts} below` : String(row.restarts);
     const own = row.name.split('/').at(-1);
-    const cell = (kind_, ...content) => h('span', { role: 'gridcell', class: kind_ || null }, ...content);
+    const cell = (kind_, content, more = {}) => h('span', { role: 'gridcell', class: kind_ || null, ...more }, content);
     return h(
       'div',
       {
@@ -76,7 +76,7 @@ export function treegrid(options = {}) {
         'aria-setsize': (place.parent?.children ?? [place]).length,
         'aria-posinset': (place.parent?.children ?? [place]).indexOf(place) + 1,
         'aria-selected': String(row.name === chosen), 'aria-expanded': children.length ? String(!closed.has(row.name)) : null,
-        'data-at': at, style: { top: `${at * ROW}px` },
+        'data-testid': 'actor-row', 'data-actor': row.name, 'data-at': at, style: { top: `${at * ROW}px` },
       },
       h(
         'span',
@@ -84,12 +84,12 @@ export function treegrid(options = {}) {
         h('span', { class: 'twist', 'aria-hidden': 'true' }, children.length ? (closed.has(row.name) ? '▸' : '▾') : ''),
         place.level === 1 ? h('b', {}, own) : own
       ),
-      cell(kind, `${glyph} ${word}`),
-      cell('number', count(mailbox)),
-      cell('number', rate(speed.rate)),
-      cell('number', percent(speed.busy)),
-      cell('number', percent(speed.waiting)),
-      h('span', { role: 'gridcell', class: row.state === 'backoff' ? 'bad' : 'muted', title: why }, why)
+      cell(kind, `${glyph} ${word}`, { 'data-field': 'state', 'data-value': row.state }),
+      cell('number', count(mailbox), raw('mailbox', mailbox)),
+      cell('number', rate(speed.rate), raw('rate', speed.rate)),
+      cell('number', percent(speed.busy), raw('busy', speed.busy)),
+      cell('number', percent(speed.waiting), raw('waiting', speed.waiting)),
+      h('span', { role: 'gridcell', class: row.state === 'backoff' ? 'bad' : 'muted', title: why, ...raw('restarts', restarts) }, why)
     );
   }
 

@@ -15,7 +15,7 @@ export function audit() {
       const page = await get('/api/v1/audit');
       const missing = page.silent.map((node) => node.node).join(', ');
       note.textContent = missing ? `missing or old: ${missing}` : 'the whole log is a file on each node that nothing rewrites';
-      const cells = (line) => [line.at, line.node, line.phase, line.who, line.from, line.action, [h('span', { title: line.target }, line.target), ''], line.reason, line.outcome];
+      const cells = (line) => ({ attributes: { 'data-testid': 'audit-row', 'data-action': line.action_id, 'data-phase': line.phase }, cells: [line.at, line.node, line.phase, line.who, line.from, line.action, [h('span', { title: line.target }, line.target), ''], line.reason, line.outcome] });
       const heads = ['At', 'Node', 'Phase', 'Who', 'From', 'Action', 'Target', 'Reason', 'Outcome'];
       body.replaceChildren(table('Audit', heads, page.lines.toReversed().map(cells)));
     } catch (error) {

@@ -53,10 +53,10 @@ export function deadLetters({ query }) {
     groups.replaceChildren(
       table('Reasons', ['', ['Letters', 'number'], 'Stage', 'Reason'], sorted.map(([key, ids]) => [[pick(ids, key), ''], [count(ids.length), 'number'], ...key.split('\n')]))
     );
-    const cells = (letter) => [
+    const cells = (letter) => ({ attributes: { 'data-testid': 'letter-row', 'data-letter': letter.id }, cells: [
       [pick([letter.id], letter.id), ''], letter.last_seen, letter.stage, letter.state, [count(letter.tries), 'number'], letter.plate ?? 'unknown',
       [count(letter.payload_bytes), 'number'], [h('button', { type: 'button', class: 'link', click: () => show(letter.id) }, letter.reason), ''],
-    ];
+    ] });
     rows.replaceChildren(
       table('Dead letters', ['', 'Last seen', 'Stage', 'State', ['Tries', 'number'], 'Plate', ['Bytes', 'number'], 'Reason'], page.letters.slice(0, SHOWN).map(cells))
     );

@@ -1,6 +1,6 @@
 // The nodes: who is there, how well the links answer, what each costs.
 // @ts-check
-import { h, panel, table } from '../dom.js';
+import { h, panel, raw, table } from '../dom.js';
 import { cpu } from '../model.js';
 import { count, percent, size, span } from '../words.js';
 
@@ -24,9 +24,10 @@ export function nodesTable(state, { short }) {
     const held = leases.length && leases.every((n) => n !== null) ? leases.reduce((sum, n) => sum + n, 0) : null;
     const trip = node.presence === 'here' ? 'itself' : node.round_trip_ms === null ? 'unknown' : `${node.round_trip_ms.toFixed(1)} ms`;
     const link = node.dashboard ? h('a', { href: node.dashboard.startsWith('http') ? node.dashboard : `http://${node.dashboard}` }, node.name) : node.name;
-    const few = [[link, ''], [`${glyph} ${word}`, kind], [count(held), 'number'], [count(own.length), 'number'], [percent(cpu(state, node)), 'number'], [size(process?.rss_bytes), 'number'], [trip, 'number']];
-    if (short) return few;
-    return [...few, [span(said?.status ? said.status.uptime_s * 1_000 : null), 'number'], [count(process?.open_files), 'number'], said?.status?.version ?? 'unknown', node.roles.join(', '), node.address ?? 'unknown'];
+    const few = [[link, ''], [`${glyph} ${word}`, kind, { 'data-field': 'state', 'data-value': word }], [count(held), 'number', raw('leases', held)], [count(own.length), 'number', raw('actors', own.length)], [percent(cpu(state, node)), 'number', raw('cpu', cpu(state, node))], [size(process?.rss_bytes), 'number', raw('rss', process?.rss_bytes)], [trip, 'number', raw('round-trip', node.round_trip_ms)]];
+    const attributes = { 'data-testid': 'node-row', 'data-node': node.name, 'data-presence': node.presence };
+    if (short) return { attributes, cells: few };
+    return { attributes, cells: [...few, [span(said?.status ? said.status.uptime_s * 1_000 : null), 'number'], [count(process?.open_files), 'number'], said?.status?.version ?? 'unknown', node.roles.join(', '), node.address ?? 'unknown'] };
   });
   const heads = ['Node', 'State', ['Leases', 'number'], ['Actors', 'number'], ['CPU', 'number'], ['Memory', 'number'], ['Round trip', 'number']];
   return table('Nodes', short ? heads : [...heads, ['Up', 'number'], ['Open files', 'number'], 'Version', 'Roles', 'Link address'], rows);

@@ -53,18 +53,18 @@ function numbers(state) {
   const lagging = state.shards.shards.filter((shard) => shard.lane?.lag_ms === now.lag && now.lag !== null)[0];
   const busiest = state.nodes.nodes.map((node) => cpu(state, node)).filter((share) => share !== null);
   return [
-    number('events', 'Events in', `${rate(events)}/s`, `${count(now.events)} in all, ${share(now.under, now.events)} within the limit`, rateSeries(state, (it) => it.events)),
-    number('cache', 'Cache hits', now.cache.known && looked ? percent(now.cache.hits / looked) : 'unknown', `${count(now.cache.entries)} plates remembered`, null),
-    number('queries', 'Warehouse queries', `${rate(perSecond(state, (it) => it.cache.queries))}/s`, `${count(now.cache.queries)} in all`, rateSeries(state, (it) => it.cache.queries)),
-    number('texts', 'Texts sent', count(now.texts), `${rate(perSecond(state, (it) => it.texts))}/s, ${count(now.repeats)} may be repeats`, rateSeries(state, (it) => it.texts)),
-    number('lag', 'Worst lag', span(now.lag), lagging ? `${lagging.role} ${lagging.shard}` : 'of the shards that are read', series(state, (it) => it.lag), (now.lag ?? 0) > 10_000),
-    number('queued', 'Messages waiting', count(now.waiting), 'in all mailboxes', series(state, (it) => it.waiting)),
-    number('cpu', 'Busiest node', busiest.length ? percent(Math.max(...busiest)) : 'unknown', 'of one core', null),
+    number('events', 'Events in', now.events, `${rate(events)}/s`, `${count(now.events)} in all, ${share(now.under, now.events)} within the limit`, rateSeries(state, (it) => it.events)),
+    number('cache', 'Cache hits', now.cache.known && looked ? now.cache.hits / looked : null, now.cache.known && looked ? percent(now.cache.hits / looked) : 'unknown', `${count(now.cache.entries)} plates remembered`, null),
+    number('queries', 'Warehouse queries', now.cache.queries, `${rate(perSecond(state, (it) => it.cache.queries))}/s`, `${count(now.cache.queries)} in all`, rateSeries(state, (it) => it.cache.queries)),
+    number('texts', 'Texts sent', now.texts, count(now.texts), `${rate(perSecond(state, (it) => it.texts))}/s, ${count(now.repeats)} may be repeats`, rateSeries(state, (it) => it.texts)),
+    number('lag', 'Worst lag', now.lag, span(now.lag), lagging ? `${lagging.role} ${lagging.shard}` : 'of the shards that are read', series(state, (it) => it.lag), (now.lag ?? 0) > 10_000),
+    number('queued', 'Messages waiting', now.waiting, count(now.waiting), 'in all mailboxes', series(state, (it) => it.waiting)),
+    number('cpu', 'Busiest node', busiest.length ? Math.max(...busiest) : null, busiest.length ? percent(Math.max(...busiest)) : 'unknown', 'of one core', null),
   ];
 }
 
 const share = (part, whole) => (whole ? percent(part / whole) : 'unknown');
 
-function number(id, name, value, more, values, bad = false) {
-  return h('div', { class: bad ? 'bad-number' : null, 'data-number': id }, h('dt', {}, name), h('dd', {}, value), h('dd', { class: 'more', title: more }, more), values ? spark(values) : null);
+function number(id, name, known, value, more, values, bad = false) {
+  return h('div', { class: bad ? 'bad-number' : null, 'data-testid': `kpi-${id}`, 'data-value': known ?? 'unknown' }, h('dt', {}, name), h('dd', {}, value), h('dd', { class: 'more', title: more }, more), values ? spark(values) : null);
 }
