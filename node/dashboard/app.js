@@ -1,6 +1,7 @@
 // The frame around the pages: navigation, live state, theme, keys.
 // @ts-check
 import { h } from './dom.js';
+import { signedIn } from './sign_in.js';
 import { listen } from './stream.js';
 import { count, span } from './words.js';
 import { actors } from './pages/actors.js';
@@ -110,6 +111,9 @@ function keys() {
   dialog.showModal();
 }
 
+// Without knowing who looks there is nothing to see.
+const me = await signedIn();
+document.body.dataset.role = me.role;
 const live = listen(change);
 
 function pause() {

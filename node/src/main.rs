@@ -10,6 +10,7 @@ mod ready;
 mod run;
 mod signals;
 mod telemetry;
+mod tokens;
 mod wiring;
 
 use std::process::ExitCode;

@@ -1,7 +1,6 @@
 //! Knowing, and telling, that every kind of lane runs.
 
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,12 +68,12 @@ impl ReadyFile {
     }
 
     /// Writes it whole or not at all.
-    pub(crate) fn write(&self, name: &str, api: SocketAddr) -> Result<(), Stop> {
+    pub(crate) fn write(&self, name: &str, url: &str) -> Result<(), Stop> {
         let Some(path) = &self.0 else { return Ok(()) };
         let mut beside = path.clone().into_os_string();
         beside.push(".part");
         let beside = PathBuf::from(beside);
-        let text = serde_json::json!({"pid": std::process::id(), "dashboard_url": format!("http://{api}"), "name": name});
+        let text = serde_json::json!({"pid": std::process::id(), "dashboard_url": url, "name": name});
         let write = || {
             let mut file = std::fs::File::create(&beside)?;
             writeln!(file, "{text}")?;
@@ -117,7 +116,7 @@ mod tests {
         std::fs::write(&path, "stale").expect("written");
         let file = ReadyFile::at(Some(path.clone())).expect("the stale file is removed");
         assert!(!path.exists());
-        file.write("node-1", "127.0.0.1:7300".parse().expect("an address")).expect("written");
+        file.write("node-1", "http://127.0.0.1:7300").expect("written");
         let text: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).expect("there")).expect("JSON");
         assert_eq!((&text["name"], &text["dashboard_url"]), (&"node-1".into(), &"http://127.0.0.1:7300".into()));
         assert_eq!(text["pid"], std::process::id());

@@ -13,7 +13,6 @@ use speedtrap_actors::observe::{ActorTable, Mailbox};
 use speedtrap_actors::ports::{NodeRow, StartAt};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
 
 use crate::adoption::{AdoptArgs, prepare};
 use crate::api::{self, Api, ApplicationView, CacheCounts, DriverCache, NodeView, Phase};
@@ -53,7 +52,8 @@ pub(crate) struct RunArgs {
     /// Kinds of lane to run.
     #[arg(long, value_delimiter = ',')]
     roles: Option<Vec<RoleName>>,
-    /// Address of the API, on loopback; port 0 takes a free one.
+    /// Address of the API and its page; port 0 takes a free one. Anywhere but on loopback it needs TLS and tokens, see `speedtrap
+    /// config defaults`.
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
     /// Address that other nodes link to; anywhere but on loopback it needs TLS and a cookie, see `speedtrap config defaults`.
@@ -110,8 +110,10 @@ pub(crate) fn run(args: RunArgs) -> Result<Exit, Stop> {
 
 async fn live(config: &NodeConfig, start: &StartAt, adopt: AdoptArgs, ready_file: ReadyFile) -> Result<Exit, Stop> {
     let mut signals = Signals::listen()?;
+    let dashboard = wiring::dashboard_parts(&config.dashboard)?;
     let listener = bind(config.dashboard.listen).await?;
     let address = listener.local_addr().map_err(|error| Stop::new(Exit::Failed, "cannot tell the API's address").why(error))?;
+    let url = dashboard.url(&config.dashboard, address);
     let wired = tokio::select! {
         wired = wiring::wire(config, start) => wired?,
         // Nothing has begun yet, so there is nothing to finish.
@@ -119,15 +121,15 @@ async fn live(config: &NodeConfig, start: &StartAt, adopt: AdoptArgs, ready_file
     };
     let actors = ActorTable::default();
     let boot = wired.cluster.as_ref().map_or_else(wiring::now_ms, ClusterParts::boot);
-    let me = row_of(config, boot, address);
+    let me = row_of(config, boot, &url);
     let links = Links::none_yet();
     let pulse = wired.cluster.as_ref().map_or_else(Pulse::unwatched, ClusterParts::pulse);
     let mut view = view_of(&me.worker(), &wired, actors.clone(), pulse.clone());
     view.audit = Arc::new(audit_log(config)?);
     let view = Arc::new(view);
+    let (gate, tls) = dashboard.gate(address, &url);
     let api = Api::new(Arc::clone(&view), links.view(), Arc::new(links.clone())).with_letters(Arc::clone(&wired.letters));
-    let mut server = JoinSet::new();
-    server.spawn(axum::serve(listener, api::router(Arc::new(api))).into_future());
+    let serving = api::serve(listener, tls, api::router(Arc::new(api.behind(gate))));
 
     let worker = me.worker();
     tokio::select! {
@@ -147,12 +149,12 @@ async fn live(config: &NodeConfig, start: &StartAt, adopt: AdoptArgs, ready_file
         }
     }
     .map_err(|error| Stop::new(Exit::Failed, "the node's actors cannot be started").why(error))?;
-    tracing::info!(node = config.node.name, api = %address, roles = ?config.node.roles, "node started");
+    tracing::info!(node = config.node.name, api = url, roles = ?config.node.roles, "node started");
 
     let getting_ready = async {
         ready::wait(&view, nodes).await;
         view.enter(Phase::Running);
-        ready_file.write(&config.node.name, address)
+        ready_file.write(&config.node.name, &url)
     };
     let asked = tokio::select! {
         asked = asked_to_end(&mut signals, &view) => asked,
@@ -169,10 +171,12 @@ async fn live(config: &NodeConfig, start: &StartAt, adopt: AdoptArgs, ready_file
     view.enter(Phase::Draining);
     tracing::info!(asked, "draining");
     let drained = drain(&root, &config.drain, &view);
-    tokio::select! {
+    let ended = tokio::select! {
         drained = drained => drained,
-        () = signals.second_interrupt() => Ok(Exit::Interrupted),
-    }
+        () = signals.second_interrupt() => return Ok(Exit::Interrupted),
+    };
+    serving.end().await;
+    ended
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, Stop> {
@@ -225,12 +229,12 @@ fn view_of(worker: &str, wired: &wiring::Wired, actors: ActorTable, pulse: Pulse
 }
 
 /// This node as others see it in the node table.
-fn row_of(config: &NodeConfig, boot: u64, api: SocketAddr) -> NodeRow {
+fn row_of(config: &NodeConfig, boot: u64, url: &str) -> NodeRow {
     NodeRow {
         name: config.node.name.clone(),
         boot,
         address: None,
-        dashboard: Some(format!("http://{api}")),
+        dashboard: Some(url.to_owned()),
         roles: config.node.roles.iter().map(|role| role.label().to_owned()).collect(),
         heartbeat: 0,
         draining: false,

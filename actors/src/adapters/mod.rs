@@ -5,6 +5,7 @@
 
 mod aggregated;
 mod cached_drivers;
+mod client_tls;
 mod cluster_socket;
 mod driver_queries;
 mod dynamo_alerts;
@@ -26,6 +27,7 @@ mod sns;
 mod warehouse_pool;
 
 pub use cached_drivers::{CachedDrivers, DriverCacheLimits, DriverCacheSnapshot};
+pub use client_tls::{ClientTlsError, client_tls};
 pub use cluster_socket::{ClusterSocket, ClusterTls, ClusterTlsError};
 pub use dynamo_alerts::DynamoAlertLedger;
 pub use dynamo_dead_letters::DynamoDeadLetters;

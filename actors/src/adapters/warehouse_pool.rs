@@ -1,20 +1,18 @@
 //! Connections to the warehouse: Redshift, or a PostgreSQL that stands in for it.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, Timeouts};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::client_tls::{ClientTlsError, client_tls};
 use super::failure::{chain, scrubbed};
 use crate::ports::{FailureKind, RemoteFailure};
 
@@ -43,13 +41,8 @@ pub enum WarehouseError {
     #[error("the warehouse's URL is not of the form postgresql://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=require")]
     Url,
     /// The certificates to trust cannot be read.
-    #[error("no trusted certificates from {from}: {detail}")]
-    Certificates {
-        /// The file, or the system's store.
-        from: String,
-        /// What went wrong.
-        detail: String,
-    },
+    #[error(transparent)]
+    Certificates(#[from] ClientTlsError),
     /// TLS or the pool cannot be set up.
     #[error("connections to the warehouse cannot be set up: {0}")]
     Setup(String),
@@ -73,7 +66,7 @@ pub fn warehouse_pool(url: &str, options: &WarehouseOptions) -> Result<Pool, War
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Verified };
     let manager = match config.get_ssl_mode() {
         SslMode::Disable => Manager::from_config(config, NoTls, recycling),
-        _ => Manager::from_config(config, MakeRustlsConnect::new(tls(options.ca_file.as_deref())?), recycling),
+        _ => Manager::from_config(config, MakeRustlsConnect::new(client_tls(options.ca_file.as_deref())?), recycling),
     };
     let set_timeout = Arc::new(format!("SET statement_timeout TO {}", options.statement_timeout.as_millis()));
     Pool::builder(manager)
@@ -116,30 +109,6 @@ fn is_local(config: &Config) -> bool {
         Host::Unix(_) => true,
     });
     named_locally && config.get_hostaddrs().iter().all(IpAddr::is_loopback)
-}
-
-fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, WarehouseError> {
-    let mut roots = RootCertStore::empty();
-    let from = ca_file.map_or_else(|| "the system".to_owned(), |file| format!("`{}`", file.display()));
-    let unreadable = |detail: String| WarehouseError::Certificates { from: from.clone(), detail };
-    match ca_file {
-        Some(file) => {
-            for certificate in CertificateDer::pem_file_iter(file).map_err(|error| unreadable(error.to_string()))? {
-                let certificate = certificate.map_err(|error| unreadable(error.to_string()))?;
-                roots.add(certificate).map_err(|error| unreadable(error.to_string()))?;
-            }
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    if roots.is_empty() {
-        return Err(unreadable("there are none".to_owned()));
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| WarehouseError::Setup(error.to_string()))?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// Turns an error of the driver into a failure.

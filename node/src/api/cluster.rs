@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::NodeView;
+use super::gate::Gate;
 use super::load_news::LoadNews;
 use super::stream::Feed;
 
@@ -44,6 +45,8 @@ pub(crate) struct Api {
     pub(super) feed: Feed,
     /// The dead letters, if the node reaches their table.
     pub(super) letters: Option<Arc<LetterDesk>>,
+    /// Who is let in.
+    pub(super) gate: Arc<Gate>,
     last: Mutex<LastPages>,
 }
 
@@ -66,13 +69,20 @@ impl Api {
     pub(crate) fn new(node: Arc<NodeView>, view: watch::Receiver<Arc<ClusterView>>, reach: Arc<dyn Reach>) -> Self {
         let news = LoadNews::new(view.clone(), Arc::clone(&reach));
         let feed = Feed::new(&node.worker);
-        Self { node, view, reach, news, feed, letters: None, last: Mutex::default() }
+        let gate = Arc::new(Gate::of_this_machine());
+        Self { node, view, reach, news, feed, letters: None, gate, last: Mutex::default() }
     }
 
     /// With the dead letters.
     #[must_use]
     pub(crate) fn with_letters(self, letters: Arc<LetterDesk>) -> Self {
         Self { letters: Some(letters), ..self }
+    }
+
+    /// Behind a gate of its own, in place of one for whoever is on this machine.
+    #[must_use]
+    pub(crate) fn behind(self, gate: Gate) -> Self {
+        Self { gate: Arc::new(gate), ..self }
     }
 
     /// All nodes by name, this one always among them.

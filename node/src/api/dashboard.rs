@@ -38,6 +38,7 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
         "confirm.js",
         "dom.js",
         "model.js",
+        "sign_in.js",
         "stream.js",
         "tree.js",
         "words.js",

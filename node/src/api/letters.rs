@@ -142,11 +142,15 @@ pub(super) async fn list(
 
 /// One letter with its record, persons masked.
 pub(super) async fn show(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Json<LetterPage>, Problem> {
-    let letter = desk(&api)?.get(&id).await.map_err(|failure| unreachable(&failure))?;
-    let letter =
-        letter.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "unknown_letter", format!("there is no letter `{id}`")))?;
+    let letter = stored(&api, &id).await?;
     let payload = Some(masking::payload(&letter.payload));
     Ok(Json(LetterPage { payload, ..LetterPage::of(letter) }))
+}
+
+/// One letter as it is stored, unmasked.
+pub(super) async fn stored(api: &Api, id: &str) -> Result<StoredLetter, Problem> {
+    let letter = desk(api)?.get(id).await.map_err(|failure| unreachable(&failure))?;
+    letter.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "unknown_letter", format!("there is no letter `{id}`")))
 }
 
 type Body = Result<Json<LetterOrder>, JsonRejection>;

@@ -1,13 +1,16 @@
-//! The API of a node and its dashboard, which answer for the whole cluster. Loopback only: it knows neither TLS nor users yet.
+//! The API of a node and its dashboard, which answer for the whole cluster.
 
 mod audit_page;
+mod caller;
 mod cluster;
 mod cluster_pages;
 mod dashboard;
 mod drain;
+mod gate;
 mod guard;
 mod lanes_page;
 mod letters;
+mod limits;
 mod load_news;
 mod loads;
 mod masking;
@@ -16,63 +19,89 @@ mod node_view;
 mod pages;
 mod problem;
 mod read;
+mod reveal;
+mod routes;
+mod session;
 mod shards;
 mod stream;
+mod tls;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
-use axum::routing::{get, post};
 use axum::{Router, http::StatusCode};
 
 pub(crate) use audit_page::AuditPage;
+pub(crate) use caller::Role;
 pub(crate) use cluster::Api;
 pub(crate) use cluster_pages::{ClusterActorsPage, ClusterStatusPage, NodePage, NodeStatus, NodesPage};
 pub(crate) use drain::DrainAccepted;
+pub(crate) use gate::Gate;
 use lanes_page::LanesPage;
 pub(crate) use letters::{LetterOrder, LetterPage, LettersPage, MOST_ORDERED, OrderEnd};
+use limits::Limit;
 pub(crate) use node_view::{ApplicationView, CacheCounts, DriverCache, NodeView, Phase};
 #[cfg(test)]
 pub(crate) use pages::LastRestart;
 pub(crate) use pages::{ActorPage, ActorsPage, IngestPage, LanePage, RestartPage, StatusPage};
 use problem::Problem;
+pub(crate) use reveal::{Reveal, Revealed};
+use routes::{ADMIN, ANYBODY, OPERATOR, Routes, VIEWER};
 pub(crate) use shards::{ShardPage, ShardsPage, SilentNode};
+pub(crate) use tls::{ApiTls, TlsFault, serve};
 
-/// Longest request body; the only one there is holds a few names.
+/// Longest request body: an order names a few letters, a loader describes a load.
 const BODY_LIMIT: usize = 16 << 10;
+/// Actions of one caller.
+const ACTIONS_A_MINUTE: NonZeroU32 = const { NonZeroU32::new(10).expect("more than none") };
 
-/// All paths of the API.
+/// All paths of the API, each with who may ask for it.
+fn routes() -> Routes {
+    let acts = &Arc::new(Limit::a_minute(ACTIONS_A_MINUTE, "actions"));
+    Routes::new()
+        .get("/", ANYBODY, dashboard::page)
+        .get("/ui/{*path}", ANYBODY, dashboard::file)
+        .get("/healthz", ANYBODY, read::healthz)
+        .get("/readyz", ANYBODY, read::readyz)
+        .get("/metrics", VIEWER, read::metrics)
+        .get("/api/v1/session", ANYBODY, session::show)
+        .post("/api/v1/session", ANYBODY, session::sign_in)
+        .delete("/api/v1/session", ANYBODY, session::sign_out)
+        .get("/api/v1/status", VIEWER, read::status)
+        .get("/api/v1/actors", VIEWER, read::actors)
+        .get("/api/v1/nodes", VIEWER, read::nodes)
+        .get("/api/v1/shards", VIEWER, read::shards)
+        .act("/api/v1/nodes/{name}/drain", OPERATOR, acts, drain::drain)
+        .get("/api/v1/stream", VIEWER, stream::stream)
+        .get("/api/v1/dead-letters", VIEWER, letters::list)
+        .get("/api/v1/dead-letters/{id}", VIEWER, letters::show)
+        .post("/api/v1/dead-letters/redrive", OPERATOR, letters::redrive)
+        .post("/api/v1/dead-letters/discard", ADMIN, letters::discard)
+        .act("/api/v1/reveal", OPERATOR, acts, reveal::reveal)
+        .get("/api/v1/audit", VIEWER, audit_page::audit)
+        .get("/api/v1/loads", VIEWER, loads::list)
+        .post("/api/v1/loads", OPERATOR, loads::committed)
+}
+
+/// The API as a service.
 pub(crate) fn router(api: Arc<Api>) -> Router {
-    Router::new()
-        .route("/", get(dashboard::page))
-        .route("/ui/{*path}", get(dashboard::file))
-        .route("/healthz", get(read::healthz))
-        .route("/readyz", get(read::readyz))
-        .route("/metrics", get(read::metrics))
-        .route("/api/v1/status", get(read::status))
-        .route("/api/v1/actors", get(read::actors))
-        .route("/api/v1/nodes", get(read::nodes))
-        .route("/api/v1/shards", get(read::shards))
-        .route("/api/v1/nodes/{name}/drain", post(drain::drain))
-        .route("/api/v1/stream", get(stream::stream))
-        .route("/api/v1/dead-letters", get(letters::list))
-        .route("/api/v1/dead-letters/redrive", post(letters::redrive))
-        .route("/api/v1/dead-letters/discard", post(letters::discard))
-        .route("/api/v1/dead-letters/{id}", get(letters::show))
-        .route("/api/v1/audit", get(audit_page::audit))
-        .route("/api/v1/loads", get(loads::list).post(loads::committed))
+    routes()
+        .router
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "not_found", "there is no such page") })
         .method_not_allowed_fallback(|| async {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this page does not take that method")
         })
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .layer(middleware::from_fn(guard::only_loopback_names))
+        .layer(middleware::from_fn_with_state(Arc::clone(&api), guard::guard))
         .with_state(api)
 }
 
 #[cfg(test)]
 mod cluster_tests;
+#[cfg(test)]
+mod security_tests;
 #[cfg(test)]
 mod stream_tests;
 #[cfg(test)]

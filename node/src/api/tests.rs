@@ -1,5 +1,6 @@
 //! The API over a real loopback socket, as a client meets it.
 
+use std::io::{BufRead as _, BufReader};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use speedtrap_actors::cluster::{ClusterView, Links};
 use speedtrap_actors::domain::{Outcome, OutcomeCounts, Position, SequenceNumber, ShardId};
 use speedtrap_actors::flow::Pulse;
 use speedtrap_actors::observe::{ActorTable, LaneState, LaneStats, LeaseBoard, Mailbox, Spot};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::cluster::Reach;
 use super::*;
@@ -38,13 +39,16 @@ pub(super) struct Served {
 
 pub(super) struct Answer {
     pub(super) status: u16,
-    kind: String,
-    policy: String,
-    tag: String,
+    headers: ureq::http::HeaderMap,
     text: String,
 }
 
 impl Answer {
+    /// A header, empty if there is none.
+    pub(super) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
     pub(super) fn text(&self) -> &str {
         &self.text
     }
@@ -59,8 +63,18 @@ pub(super) async fn serve() -> Served {
     serve_among(links.view(), Arc::new(links)).await
 }
 
+/// A node alone, that lets in whom its gate lets in.
+pub(super) async fn serve_behind(gate: Gate) -> Served {
+    let links = Links::none_yet();
+    serve_with(links.view(), Arc::new(links), gate).await
+}
+
 /// A node `node-1#1` among others.
 pub(super) async fn serve_among(nodes: watch::Receiver<Arc<ClusterView>>, reach: Arc<dyn Reach>) -> Served {
+    serve_with(nodes, reach, Gate::of_this_machine()).await
+}
+
+async fn serve_with(nodes: watch::Receiver<Arc<ClusterView>>, reach: Arc<dyn Reach>, gate: Gate) -> Served {
     let (enrich, notify, loads) = (LaneStats::default(), LaneStats::default(), Arc::new(AtomicU64::new(0)));
     let board = LeaseBoard::default();
     let application = |name: &str, role, stats: &LaneStats, board: LeaseBoard| ApplicationView {
@@ -82,7 +96,7 @@ pub(super) async fn serve_among(nodes: watch::Receiver<Arc<ClusterView>>, reach:
     ];
     let pulse = Pulse::unwatched();
     let view = Arc::new(NodeView::new("node-1#1", applications, ActorTable::default(), Some(drivers), pulse));
-    let api = Api::new(Arc::clone(&view), nodes, reach);
+    let api = Api::new(Arc::clone(&view), nodes, reach).behind(gate);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     // The server ends with the test's runtime.
@@ -102,13 +116,26 @@ impl Served {
         let ask = move || {
             let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build().into();
             let mut answer = agent.run(request).expect("an answer");
-            let header =
-                |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
-            let [kind, policy, tag] = ["content-type", "content-security-policy", "etag"].map(header);
-            let text = answer.body_mut().read_to_string().expect("text");
-            Answer { status: answer.status().as_u16(), kind, policy, tag, text }
+            // A stream has no end that could be waited for.
+            let is_endless = answer.headers().get("content-type").is_some_and(|kind| kind == "text/event-stream");
+            let text = if is_endless { String::new() } else { answer.body_mut().read_to_string().expect("text") };
+            Answer { status: answer.status().as_u16(), headers: answer.headers().clone(), text }
         };
         tokio::task::spawn_blocking(ask).await.expect("no panic")
+    }
+
+    /// The lines of a stream, as long as it lasts.
+    pub(super) fn stream(&self, headers: &[(&str, &str)]) -> mpsc::Receiver<String> {
+        let request = ureq::http::Request::get(format!("{}/api/v1/stream", self.url));
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        let request = request.body(()).expect("a request");
+        let (lines, heard) = mpsc::channel(64);
+        std::thread::spawn(move || {
+            let answer = ureq::Agent::from(ureq::Agent::config_builder().proxy(None).build()).run(request).expect("a stream");
+            let mut read = BufReader::new(answer.into_body().into_reader()).lines();
+            while read.next().is_some_and(|line| line.is_ok_and(|line| lines.blocking_send(line).is_ok())) {}
+        });
+        heard
     }
 
     pub(super) fn address(&self) -> &str {
@@ -147,7 +174,7 @@ async fn is_ready_only_while_it_runs() {
     assert_eq!(served.get("/readyz").await.status, 200);
     served.view.enter(Phase::Draining);
     let answer = served.get("/readyz").await;
-    assert_eq!((answer.status, answer.kind.as_str()), (503, "application/problem+json"));
+    assert_eq!((answer.status, answer.header("content-type")), (503, "application/problem+json"));
     assert_eq!(answer.json()["detail"], "the node is draining");
 }
 
@@ -275,7 +302,7 @@ async fn bad_requests_are_told_what_is_wrong() {
     ] {
         let answer = served.ask(method, path, &headers, body).await;
         assert_eq!((answer.status, answer.json()["code"].as_str()), (status, Some(code)), "{method} {path} {body:.40}");
-        assert_eq!(answer.kind, "application/problem+json", "{method} {path}");
+        assert_eq!(answer.header("content-type"), "application/problem+json", "{method} {path}");
     }
     assert_eq!(served.loads.load(Relaxed), 0);
     tokio::time::timeout(Duration::from_secs(1), served.get("/healthz")).await.expect("it still answers");
@@ -285,15 +312,16 @@ async fn bad_requests_are_told_what_is_wrong() {
 async fn the_dashboard_is_part_of_the_program_and_runs_nothing_of_others() {
     let served = serve().await;
     let page = served.get("/").await;
-    assert_eq!((page.status, page.kind.as_str()), (200, "text/html; charset=utf-8"));
+    assert_eq!((page.status, page.header("content-type")), (200, "text/html; charset=utf-8"));
     let asked_for = page.text().split('"').filter(|part| part.starts_with("/ui/")).map(str::to_owned).collect::<Vec<_>>();
     assert!(asked_for.len() >= 3, "{asked_for:?}");
     for path in asked_for {
         let file = served.get(&path).await;
         assert_eq!(file.status, 200, "{path}");
-        assert!(file.policy.starts_with("default-src 'none'; script-src 'self'"), "{path}: {}", file.policy);
-        assert!(file.policy.ends_with("require-trusted-types-for 'script'"), "{path}: {}", file.policy);
-        let again = served.ask("GET", &path, &[("if-none-match", &file.tag)], "").await;
+        let policy = file.header("content-security-policy");
+        assert!(policy.starts_with("default-src 'none'; script-src 'self'"), "{path}: {policy}");
+        assert!(policy.ends_with("require-trusted-types-for 'script'"), "{path}: {policy}");
+        let again = served.ask("GET", &path, &[("if-none-match", file.header("etag"))], "").await;
         assert_eq!((again.status, again.text.as_str()), (304, ""), "{path}");
     }
 }

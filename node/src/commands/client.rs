@@ -1,13 +1,20 @@
 //! Asking a node.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use ureq::http::Response;
-use ureq::{Agent, Body};
+use speedtrap_actors::adapters::client_tls;
+use ureq::http::{Response, Uri};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Connector as _, TcpConnector};
+use ureq::{Agent, Body, RequestBuilder};
 
+use super::https::{Https, is_distrust};
+use crate::config;
 use crate::exit::{Exit, Stop};
 
 /// Longest time of one question. The node answers from memory, and waits less than a second for others.
@@ -17,12 +24,25 @@ const ORDER_TIMEOUT: Duration = Duration::from_secs(120);
 /// Longest answer: a thousand nodes with a thousand actors each.
 const MOST_BYTES: u64 = 1 << 30;
 
+/// Which node to ask, and how.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct NodeAccess {
+    /// Address of the API of any node; it answers for all of them.
+    #[arg(long = "node", value_name = "URL", env = "SPEEDTRAP_NODE_URL", default_value = "http://127.0.0.1:7300")]
+    pub(crate) url: String,
+    /// File with the token that the node knows you by, for nodes that want one.
+    #[arg(long, value_name = "FILE", env = "SPEEDTRAP_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+    /// PEM file with the authorities that signed the nodes' certificates, for https addresses. Without it, those of the system.
+    #[arg(long, value_name = "FILE", env = "SPEEDTRAP_CA_FILE")]
+    ca: Option<PathBuf>,
+}
+
 /// Which node to ask, and how to show the answer.
 #[derive(Debug, Args)]
 pub(crate) struct NodeArgs {
-    /// Address of the API of any node; it answers for all of them.
-    #[arg(long, value_name = "URL", env = "SPEEDTRAP_NODE_URL", default_value = "http://127.0.0.1:7300")]
-    pub(crate) node: String,
+    #[command(flatten)]
+    pub(crate) node: NodeAccess,
     /// Shows the API's JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -42,70 +62,114 @@ pub(crate) struct ScopeArgs {
 ///
 /// # Errors
 /// When the node cannot be asked, or does not answer with what was asked for.
-pub(crate) fn get<T: DeserializeOwned>(node: &str, path: &str) -> Result<(String, T), Stop> {
-    let (url, agent) = (url(node, path)?, agent());
-    understand(node, &url, agent.get(&url).call())
+pub(crate) fn get<T: DeserializeOwned>(node: &NodeAccess, path: &str) -> Result<(String, T), Stop> {
+    let (url, agent) = (node.page(path)?, node.agent(TIMEOUT)?);
+    let request = node.sign(agent.get(&url))?;
+    node.understand(&url, request.call())
 }
 
 /// Orders something of the API.
 ///
 /// # Errors
 /// When the node cannot be asked, or refuses.
-pub(crate) fn post<T: DeserializeOwned>(node: &str, path: &str) -> Result<(String, T), Stop> {
-    let (url, agent) = (url(node, path)?, agent());
-    understand(node, &url, agent.post(&url).header("content-type", "application/json").send("{}"))
+pub(crate) fn post<T: DeserializeOwned>(node: &NodeAccess, path: &str) -> Result<(String, T), Stop> {
+    send(node, path, "{}".to_owned(), TIMEOUT)
 }
 
 /// Orders something of the API, with what it needs to know.
 ///
 /// # Errors
 /// When the node cannot be asked, or refuses.
-pub(crate) fn post_json<B: Serialize, T: DeserializeOwned>(node: &str, path: &str, body: &B) -> Result<(String, T), Stop> {
-    let url = url(node, path)?;
+pub(crate) fn post_json<B: Serialize, T: DeserializeOwned>(node: &NodeAccess, path: &str, body: &B) -> Result<(String, T), Stop> {
     let body = serde_json::to_string(body).map_err(|error| Stop::new(Exit::Failed, "the order cannot be written").why(error))?;
     // Remote services stand behind it, which may be slow; what was begun is ended and noted there even if nobody waits.
-    let agent = agent_for(ORDER_TIMEOUT);
-    understand(node, &url, agent.post(&url).header("content-type", "application/json").send(body))
+    send(node, path, body, ORDER_TIMEOUT)
 }
 
-fn url(node: &str, path: &str) -> Result<String, Stop> {
-    let url = format!("{}{path}", node.trim_end_matches('/'));
-    if url.starts_with("http://") {
-        return Ok(url);
+fn send<T: DeserializeOwned>(node: &NodeAccess, path: &str, body: String, timeout: Duration) -> Result<(String, T), Stop> {
+    let (url, agent) = (node.page(path)?, node.agent(timeout)?);
+    let request = node.sign(agent.post(&url))?;
+    node.understand(&url, request.header("content-type", "application/json").send(body))
+}
+
+impl NodeAccess {
+    /// Another node of the same cluster, asked in the same way.
+    pub(crate) fn at(&self, url: &str) -> Self {
+        Self { url: url.to_owned(), ..self.clone() }
     }
-    Err(Stop::new(Exit::Failed, format!("`{node}` is no address of a node")).next("give one such as http://127.0.0.1:7300"))
-}
 
-fn agent() -> Agent {
-    agent_for(TIMEOUT)
-}
-
-fn agent_for(timeout: Duration) -> Agent {
-    Agent::config_builder().timeout_global(Some(timeout)).http_status_as_error(false).proxy(None).build().into()
-}
-
-fn understand<T: DeserializeOwned>(
-    node: &str,
-    url: &str,
-    answer: Result<Response<Body>, ureq::Error>,
-) -> Result<(String, T), Stop> {
-    let failed = |why: &dyn std::fmt::Display| {
-        let next = "see whether `speedtrap run` runs there; its log names its address (--node or SPEEDTRAP_NODE_URL)";
-        Stop::new(Exit::Unreachable, format!("no answer from the node at {node}")).why(why).next(next)
-    };
-    let mut answer = answer.map_err(|error| match error {
-        ureq::Error::Timeout(_) => failed(&format!("it took more than {} s", TIMEOUT.as_secs())),
-        error => failed(&error),
-    })?;
-    let status = answer.status().as_u16();
-    let text = answer.body_mut().with_config().limit(MOST_BYTES).read_to_string().map_err(|error| failed(&error))?;
-    let not_understood = |why: String| Stop::new(Exit::Failed, format!("{url} is not what a node answers")).why(why);
-    if !(200..300).contains(&status) {
-        let problem: Problem = serde_json::from_str(&text).map_err(|_| not_understood(format!("HTTP status {status}")))?;
-        return Err(problem.stop());
+    fn page(&self, path: &str) -> Result<String, Stop> {
+        let url = format!("{}{path}", self.url.trim_end_matches('/'));
+        let bad = |what: &str| Stop::new(Exit::Failed, format!("`{}` {what}", self.url));
+        let parsed: Option<Uri> = url.parse().ok();
+        let (scheme, host) = parsed.as_ref().map(|uri| (uri.scheme_str(), uri.host().unwrap_or_default())).unwrap_or_default();
+        let is_near = ["127.0.0.1", "localhost", "[::1]"].contains(&host);
+        match scheme {
+            Some("http") if self.token_file.is_none() || is_near => Ok(url),
+            Some("http") => {
+                Err(bad("is not on this machine and speaks no TLS, so the token is not sent there").next("give an https address"))
+            }
+            Some("https") => Ok(url),
+            _ => Err(bad("is no address of a node").next("give one such as http://127.0.0.1:7300")),
+        }
     }
-    let value = serde_json::from_str(&text).map_err(|error| not_understood(error.to_string()))?;
-    Ok((text, value))
+
+    fn agent(&self, timeout: Duration) -> Result<Agent, Stop> {
+        let config = Agent::config_builder().timeout_global(Some(timeout)).http_status_as_error(false).proxy(None).build();
+        if !self.url.starts_with("https://") {
+            return Ok(config.into());
+        }
+        let tls = client_tls(self.ca.as_deref())
+            .map_err(|error| Stop::new(Exit::BadConfig, error.to_string()).next("--ca names a PEM file of authorities"))?;
+        let connector = ().chain(TcpConnector::default()).chain(Https(Arc::new(tls)));
+        Ok(Agent::with_parts(config, connector, DefaultResolver::default()))
+    }
+
+    /// Says who asks: by the token if there is one, else by name.
+    fn sign<B>(&self, request: RequestBuilder<B>) -> Result<RequestBuilder<B>, Stop> {
+        let request = request.header("x-speedtrap-who", config::user());
+        let Some(file) = &self.token_file else { return Ok(request) };
+        let text = std::fs::read_to_string(file).map_err(|error| {
+            Stop::new(Exit::BadConfig, format!("the token file `{}` cannot be read", file.display())).why(error)
+        })?;
+        match text.trim() {
+            token if !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic()) => {
+                Ok(request.header("authorization", format!("Bearer {token}")))
+            }
+            _ => Err(Stop::new(Exit::BadConfig, format!("the token file `{}` holds no token", file.display()))
+                .next("it must hold what `speedtrap token new` printed, and nothing else")),
+        }
+    }
+
+    fn understand<T: DeserializeOwned>(
+        &self,
+        url: &str,
+        answer: Result<Response<Body>, ureq::Error>,
+    ) -> Result<(String, T), Stop> {
+        let failed = |error: ureq::Error| {
+            if is_distrust(&error) {
+                return Stop::new(Exit::Refused, format!("the node at {} has no certificate that can be trusted", self.url))
+                    .why(error)
+                    .next("give the file of the authority that signed it with --ca, and ask by a name that stands in it");
+            }
+            let stop = Stop::new(Exit::Unreachable, format!("no answer from the node at {}", self.url));
+            let stop = match error {
+                ureq::Error::Timeout(_) => stop.why(format_args!("it took more than {} s", TIMEOUT.as_secs())),
+                error => stop.why(error),
+            };
+            stop.next("see whether `speedtrap run` runs there; its log names its address (--node or SPEEDTRAP_NODE_URL)")
+        };
+        let mut answer = answer.map_err(failed)?;
+        let status = answer.status().as_u16();
+        let text = answer.body_mut().with_config().limit(MOST_BYTES).read_to_string().map_err(failed)?;
+        let not_understood = |why: String| Stop::new(Exit::Failed, format!("{url} is not what a node answers")).why(why);
+        if !(200..300).contains(&status) {
+            let problem: Problem = serde_json::from_str(&text).map_err(|_| not_understood(format!("HTTP status {status}")))?;
+            return Err(problem.stop());
+        }
+        let value = serde_json::from_str(&text).map_err(|error| not_understood(error.to_string()))?;
+        Ok((text, value))
+    }
 }
 
 /// An error of the API, as far as a command needs it.
@@ -114,17 +178,22 @@ struct Problem {
     status: u16,
     code: String,
     detail: String,
+    hint: Option<String>,
 }
 
 impl Problem {
     fn stop(self) -> Stop {
         let exit = match self.status {
             404 if self.code != "not_found" => Exit::NotFound,
-            403 | 409 => Exit::Refused,
+            401 | 403 | 409 | 429 => Exit::Refused,
             503 => Exit::Unreachable,
             _ => Exit::Failed,
         };
-        Stop::new(exit, self.detail)
+        let stop = Stop::new(exit, self.detail);
+        match self.hint {
+            Some(hint) => stop.next(hint),
+            None => stop,
+        }
     }
 }
 
@@ -137,13 +206,33 @@ mod tests {
         for (status, code, exit) in [
             (404, "unknown_node", Exit::NotFound),
             (404, "not_found", Exit::Failed),
+            (401, "unauthenticated", Exit::Refused),
             (403, "host_not_allowed", Exit::Refused),
+            (429, "too_often", Exit::Refused),
             (409, "drains_already", Exit::Refused),
             (503, "node_unreachable", Exit::Unreachable),
             (500, "encoding_failed", Exit::Failed),
         ] {
-            let problem = Problem { status, code: code.to_owned(), detail: "why".to_owned() };
-            assert_eq!(problem.stop().exit, exit, "{status} {code}");
+            let problem = Problem { status, code: code.to_owned(), detail: "why".into(), hint: Some("do".into()) };
+            let stop = problem.stop();
+            assert_eq!((stop.exit, stop.next.as_deref()), (exit, Some("do")), "{status} {code}");
+        }
+    }
+
+    #[test]
+    fn a_token_goes_nowhere_in_the_clear() {
+        let access = |url: &str, token: bool| NodeAccess { url: url.into(), token_file: token.then(|| "token".into()), ca: None };
+        for (url, token, fits) in [
+            ("http://127.0.0.1:7300", true, true),
+            ("http://[::1]:7300", true, true),
+            ("https://node-1.example:7300", true, true),
+            ("http://node-1.example:7300", false, true),
+            ("http://node-1.example:7300", true, false),
+            ("http://127.0.0.1.example:7300", true, false),
+            ("http://localhost:7300@node-1.example", true, false),
+            ("node-1.example:7300", false, false),
+        ] {
+            assert_eq!(access(url, token).page("/x").is_ok(), fits, "{url}");
         }
     }
 }

@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use super::client::{NodeArgs, get, post_json};
 use super::print;
 use super::table::table;
-use crate::api::{LetterOrder, LetterPage, LettersPage, MOST_ORDERED, OrderEnd};
+use crate::api::{LetterOrder, LetterPage, LettersPage, MOST_ORDERED, OrderEnd, Reveal, Revealed};
 use crate::config;
 use crate::exit::{Exit, Stop};
 
@@ -57,6 +57,12 @@ struct ShowArgs {
     /// The letter's id.
     #[arg(value_name = "ID")]
     id: String,
+    /// Shows the record as it came, persons unmasked; the audit log keeps who did so and why.
+    #[arg(long, requires = "reason")]
+    reveal: bool,
+    /// With --reveal: why.
+    #[arg(long, value_name = "WORDS", requires = "reveal")]
+    reason: Option<String>,
     #[command(flatten)]
     node: NodeArgs,
 }
@@ -148,6 +154,9 @@ fn render(page: &LettersPage, state: &str) -> String {
 }
 
 fn show(args: &ShowArgs) -> Result<Exit, Stop> {
+    if let Some(reason) = args.reason.as_ref().filter(|_| args.reveal) {
+        return reveal(args, reason);
+    }
     let (json, letter) = get::<LetterPage>(&args.node.node, &format!("/api/v1/dead-letters/{}", encoded(&args.id)))?;
     if args.node.json {
         print(&(json + "\n"));
@@ -169,6 +178,22 @@ fn show(args: &ShowArgs) -> Result<Exit, Stop> {
     }
     let record = letter.payload.map_or_else(String::new, |record| format!("{record:#}"));
     print(&format!("{}\n\n{record}\n", facts.trim_fmt()));
+    Ok(Exit::Ok)
+}
+
+fn reveal(args: &ShowArgs, reason: &str) -> Result<Exit, Stop> {
+    let wanted = Reveal { kind: "dead-letter".to_owned(), id: args.id.clone(), reason: reason.to_owned() };
+    let (json, record) = post_json::<_, Revealed>(&args.node.node, "/api/v1/reveal", &wanted)?;
+    if args.node.json {
+        print(&(json + "\n"));
+        return Ok(Exit::Ok);
+    }
+    eprintln!("note: the audit log says that you looked at it, and why");
+    match (record.encoding.as_str(), &record.payload) {
+        ("json", payload) => print(&format!("{payload:#}\n")),
+        (_, serde_json::Value::String(text)) => print(&format!("{text}\n")),
+        (_, payload) => print(&format!("{payload}\n")),
+    }
     Ok(Exit::Ok)
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use humantime_serde::re::humantime::parse_duration;
 
-use super::client::{NodeArgs, get, post};
+use super::client::{NodeAccess, NodeArgs, get, post};
 use super::print;
 use super::table::number;
 use crate::api::{DrainAccepted, NodePage, NodesPage, ShardsPage};
@@ -56,9 +56,9 @@ pub(crate) fn drain(args: &DrainArgs) -> Result<Exit, Stop> {
         print(&if args.node.json { json + "\n" } else { format!("{} drains: {}\n", accepted.node, accepted.next) });
         return Ok(Exit::Ok);
     }
-    let witnesses = witnesses(asked, &before, &accepted.worker);
+    let witnesses = witnesses(&asked.url, &before, &accepted.worker);
     let started = Instant::now();
-    let left = wait_until_gone(&witnesses, &accepted, started, args.timeout)?;
+    let left = wait_until_gone(asked, &witnesses, &accepted, started, args.timeout)?;
     let seconds = started.elapsed().as_secs_f64();
     if left.is_none() {
         eprintln!("note: it was the last node, so nobody is left who knows whether its leases are free; see its log");
@@ -93,6 +93,7 @@ fn witnesses(asked: &str, before: &NodesPage, worker: &str) -> Witnesses {
 
 /// Looks until the node is gone without leases. `None` means that it is gone, and nobody is there who knows of its leases.
 fn wait_until_gone(
+    asked: &NodeAccess,
     witnesses: &Witnesses,
     accepted: &DrainAccepted,
     started: Instant,
@@ -101,7 +102,7 @@ fn wait_until_gone(
     let mut progress = Progress::default();
     let (mut heard, mut last) = (Instant::now(), accepted.leases);
     loop {
-        match witnesses.urls.iter().find_map(|witness| look(witness, &accepted.worker).ok()) {
+        match witnesses.urls.iter().find_map(|witness| look(&asked.at(witness), &accepted.worker).ok()) {
             Some(left) => {
                 heard = Instant::now();
                 last = left.leases;
@@ -126,7 +127,7 @@ fn wait_until_gone(
     }
 }
 
-fn look(witness: &str, worker: &str) -> Result<Left, Stop> {
+fn look(witness: &NodeAccess, worker: &str) -> Result<Left, Stop> {
     let nodes = get::<NodesPage>(witness, "/api/v1/nodes")?.1;
     let shards = get::<ShardsPage>(witness, "/api/v1/shards")?.1.shards;
     let own = shards.iter().filter(|shard| shard.worker.as_deref() == Some(worker) && shard.state != "ended");

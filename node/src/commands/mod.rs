@@ -7,12 +7,14 @@ mod config;
 mod dead_letters;
 mod device;
 mod drain;
+mod https;
 mod manual;
 mod nodes;
 mod pipeline;
 mod shards;
 mod status;
 mod table;
+mod token;
 
 use clap::{Parser, Subcommand};
 
@@ -82,6 +84,7 @@ Examples:
   speedtrap dead-letters list
   speedtrap dead-letters list --state all --stage enrich --json
   speedtrap dead-letters show 0f3c2a...
+  speedtrap dead-letters show 0f3c2a... --reveal --reason 'the driver objects'
   speedtrap dead-letters redrive --all --stage notify --matching 'no valid number' --reason 'numbers were mended'
   speedtrap dead-letters discard 0f3c2a... --reason 'a test of the camera' --yes
 
@@ -104,6 +107,16 @@ Examples:
 Exit codes: 0 the node has no lease and is gone, 4 there is no such node, 5 it drains already, 6 it took too long,
 69 no answer.")]
     Drain(drain::DrainArgs),
+    /// Makes, lists and revokes the tokens that a node's API may be asked with.
+    #[command(after_help = "\
+Examples:
+  speedtrap token new --name desk-1 --role operator --file /etc/speedtrap/tokens > desk-1.token
+  speedtrap token list --file /etc/speedtrap/tokens
+  speedtrap token revoke desk-1 --file /etc/speedtrap/tokens
+  speedtrap status --token-file desk-1.token
+
+Exit codes: 4 there is no such token, 5 there is one of that name already, 78 the file is no file of tokens.")]
+    Token(token::TokenArgs),
     /// Registers, lists and revokes devices in AWS IoT Core.
     Device(device::DeviceArgs),
     /// Checks or shows configurations.
@@ -139,6 +152,7 @@ impl Cli {
             Command::Completions(args) => Ok(manual::completions(&args)),
             Command::Man(args) => manual::man(&args),
             Command::Drain(args) => drain::drain(&args),
+            Command::Token(args) => token::token(args),
             Command::Device(args) => device::device(args),
             Command::Config(args) => config::config(args),
         }

@@ -23,8 +23,8 @@ pub(crate) use environment::{aws_endpoint_faults, has_own_aws_endpoint, no_colou
 pub(crate) use ingest::IngestConfig;
 use lanes::{LaneConfig, LeaseConfig, NotifyConfig, RuleConfig};
 pub(crate) use load::{Flags, load};
-use process::{DashboardConfig, NodeSection};
-pub(crate) use process::{DrainConfig, LogConfig, LogFormat, LogLevel, RoleName};
+use process::NodeSection;
+pub(crate) use process::{DashboardConfig, DrainConfig, LogConfig, LogFormat, LogLevel, RoleName};
 pub(crate) use show::{DEFAULTS, to_json, to_toml};
 use streams::{ArchiveConfig, DynamoDbConfig, KinesisConfig, PersistConfig};
 pub(crate) use validate::LEAST_COOKIE_BYTES;

@@ -1,7 +1,7 @@
 //! What values may be, beyond their types.
 
 use std::fmt::Display;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use humantime_serde::re::humantime::format_duration;
@@ -49,12 +49,46 @@ impl NodeConfig {
         if roles.is_empty() || roles.len() != self.node.roles.len() {
             check.fault("node.roles", format!("{:?} must name one role at least, and each only once", self.node.roles));
         }
-        let listen = self.dashboard.listen;
-        if !listen.ip().is_loopback() {
-            let why = "is not a loopback address; the API knows neither TLS nor users, so it is kept on this machine";
-            check.fault("dashboard.listen", format!("`{listen}` {why}"));
-        }
+        self.check_dashboard(check);
         check.duration("drain.timeout", self.drain.timeout, secs(1), secs(900));
+    }
+
+    fn check_dashboard(&self, check: &mut Checker) {
+        let dashboard = &self.dashboard;
+        let (listen, has_tokens) = (dashboard.listen, dashboard.tokens_file().is_some());
+        let [has_cert, has_key] = [&dashboard.tls_cert, &dashboard.tls_key].map(|file| !file.as_os_str().is_empty());
+        let needed = [("dashboard.tls_cert", has_cert), ("dashboard.tls_key", has_key), ("dashboard.tokens_file", has_tokens)];
+        let missing: Vec<_> = needed.iter().filter(|(_, is_there)| !is_there).map(|(key, _)| *key).collect();
+        if !listen.ip().is_loopback() && !missing.is_empty() {
+            let why = "is not a loopback address, so the API needs TLS and tokens; set";
+            check.fault("dashboard.listen", format!("`{listen}` {why} {}", missing.join(", ")));
+        } else if has_cert != has_key {
+            let lacking = if has_cert { "dashboard.tls_key" } else { "dashboard.tls_cert" };
+            check.fault(lacking, "must be set, since the other of certificate and key is".to_owned());
+        }
+        if dashboard.url.is_empty() {
+            if listen.ip().is_unspecified() {
+                check.fault("dashboard.url", format!("must be set, since `dashboard.listen` ({listen}) says no host"));
+            }
+        } else if dashboard.url_host().is_none() {
+            check.fault("dashboard.url", format!("`{}` is no https://host:port", dashboard.url));
+        }
+        // An address of IPv6 has colons of its own, and stands in brackets.
+        let in_name = |b: u8| b.is_ascii_alphanumeric() || b".-".contains(&b);
+        let is_name = |host: &str| match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+            None => !host.is_empty() && host.bytes().all(in_name),
+        };
+        if let Some(host) = dashboard.hosts.iter().find(|host| !is_name(host)) {
+            check.fault("dashboard.hosts", format!("`{host}` is no name or address without a port"));
+        }
+        // Under a name of elsewhere others are let in, such as through a proxy on this machine.
+        let near = |host: &str| ["localhost", "127.0.0.1", "[::1]"].contains(&host);
+        let far = dashboard.hosts.iter().map(String::as_str).chain(dashboard.url_host()).find(|host| !near(host));
+        if let (Some(host), false, true) = (far, has_tokens, listen.ip().is_loopback()) {
+            check
+                .fault("dashboard.tokens_file", format!("must be set, since the API is to be asked as `{host}`, from elsewhere"));
+        }
     }
 
     fn check_names(&self, check: &mut Checker) {
@@ -262,6 +296,7 @@ const fn millis(n: u64) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use super::super::process::DashboardConfig;
     use super::*;
 
     fn keys_at_fault(change: impl FnOnce(&mut NodeConfig)) -> Vec<String> {
@@ -276,10 +311,39 @@ mod tests {
     }
 
     #[test]
-    fn only_loopback_may_be_listened_on() {
-        for (address, faults) in [("127.0.0.1:0", 0), ("[::1]:7300", 0), ("0.0.0.0:7300", 1), ("192.0.2.1:7300", 1)] {
-            let found = keys_at_fault(|config| config.dashboard.listen = address.parse().expect("an address"));
-            assert_eq!(found.len(), faults, "{address}");
+    fn off_this_machine_the_api_needs_tls_and_tokens() {
+        let listening = |address: &str, change: fn(&mut DashboardConfig)| {
+            keys_at_fault(|config| {
+                config.dashboard.listen = address.parse().expect("an address");
+                change(&mut config.dashboard);
+            })
+        };
+        let all = |dashboard: &mut DashboardConfig| {
+            (dashboard.tls_cert, dashboard.tls_key) = ("cert.pem".into(), "key.pem".into());
+            dashboard.tokens_file = "tokens".into();
+        };
+        for (address, bare, guarded) in [
+            ("127.0.0.1:0", &[][..], &[][..]),
+            ("[::1]:7300", &[], &[]),
+            ("192.0.2.1:7300", &["dashboard.listen"], &[]),
+            ("0.0.0.0:7300", &["dashboard.listen", "dashboard.url"], &["dashboard.url"]),
+        ] {
+            assert_eq!(listening(address, |_| ()), bare, "{address}");
+            assert_eq!(listening(address, all), guarded, "{address}");
+        }
+        let half: fn(&mut DashboardConfig) = |dashboard| dashboard.tls_cert = "cert.pem".into();
+        assert_eq!(listening("127.0.0.1:0", half), ["dashboard.tls_key"]);
+        assert_eq!(listening("192.0.2.1:7300", half), ["dashboard.listen"]);
+        assert_eq!(listening("127.0.0.1:0", |dashboard| dashboard.url = "node-1".into()), ["dashboard.url"]);
+        let proxied: fn(&mut DashboardConfig) = |dashboard| dashboard.url = "https://ops.example".into();
+        assert_eq!(listening("127.0.0.1:0", proxied), ["dashboard.tokens_file"]);
+        for (host, fits) in
+            [("node-1.example", true), ("[2001:db8::1]", true), ("node-1:7300", false), ("a b", false), ("", false)]
+        {
+            let found = keys_at_fault(|config| {
+                (config.dashboard.hosts, config.dashboard.tokens_file) = (vec![host.into()], "tokens".into());
+            });
+            assert_eq!(found.is_empty(), fits, "{host}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod clients;
 mod cluster;
+mod dashboard;
 mod ingest;
 mod resources;
 mod warehouse;
@@ -29,6 +30,7 @@ use crate::exit::{Exit, Stop};
 use clients::Clients;
 pub(crate) use clients::sdk_config;
 pub(crate) use cluster::{ClusterParts, now_ms};
+pub(crate) use dashboard::dashboard_parts;
 pub(crate) use resources::refusal;
 
 /// One try of a call; the connection within it has 2 s.
