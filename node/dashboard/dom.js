@@ -54,25 +54,22 @@ export const raw = (field, value) => ({ 'data-field': field, 'data-value': value
 export const panel = (title, attributes, beside, ...children) =>
   h('section', { 'aria-label': title, ...attributes }, h('header', {}, h('h2', {}, title), ...beside), ...children);
 
-/**
- * A table whose rows are given as cells, or as { attributes, cells }. A cell is a text, a node, or [text, class, attributes].
- * @param {string} label
- * @param {(string | [string, string])[]} heads [text, class]
- * @param {any[]} rows
- */
-export function table(label, heads, rows) {
-  const cell = (tag, value, head) => {
-    const [content, kind, more] = Array.isArray(value) ? value : [value, Array.isArray(head) ? head[1] : '', {}];
-    return h(tag, { class: kind || null, scope: tag === 'th' ? 'col' : null, ...more }, content === null || content === undefined ? 'unknown' : content);
-  };
-  const line = (row) => {
-    const { attributes, cells } = Array.isArray(row) ? { attributes: {}, cells: row } : row;
-    return h('tr', attributes, ...cells.map((value, place) => cell('td', value, heads[place])));
-  };
-  return h(
-    'table',
-    { 'aria-label': label },
-    h('thead', {}, h('tr', {}, ...heads.map((head) => cell('th', head, head)))),
-    h('tbody', {}, ...rows.map(line))
-  );
+/** Changes a text only if it is another, so that what somebody has marked stays marked. @param {Node} node @param {string} text */
+export function tell(node, text) {
+  if (node.textContent !== text) node.textContent = text;
 }
+
+/** Names and what they are, as a list. @param {[string, any][]} facts a value is a text, a node, or [text, field, raw value] */
+export const factList = (facts) =>
+  h(
+    'dl',
+    { class: 'facts' },
+    ...facts.flatMap(([name, value]) => {
+      const [content, field, bare] = Array.isArray(value) ? value : [value];
+      return [h('dt', {}, name), h('dd', field ? raw(field, bare) : {}, content instanceof Node ? content : String(content ?? 'unknown'))];
+    })
+  );
+
+/** A choice among few. @param {string} id @param {[string, string][]} options [value, text] @param {string} now @param {Attributes} [more] */
+export const select = (id, options, now, more = {}) =>
+  h('select', { id, ...more }, ...options.map(([value, text]) => h('option', { value, selected: value === now }, text)));

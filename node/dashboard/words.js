@@ -54,3 +54,35 @@ export function tail(text) {
 
 /** A shard without its zeros. @param {string} name */
 export const shortShard = (name) => name.replace(/^shardId-0*(?=\d)/, '');
+
+/** Time of the pure work on one message. @param {number | null | undefined} microseconds */
+export function micros(microseconds) {
+  if (lacking(microseconds)) return UNKNOWN;
+  const us = Number(microseconds);
+  if (us < 1_000) return `${Math.round(us)} µs`;
+  return us < 10_000 ? `${(us / 1_000).toFixed(1)} ms` : span(us / 1_000);
+}
+
+/** A number in few characters, for narrow places. @param {number | null | undefined} value */
+export function brief(value) {
+  if (lacking(value)) return UNKNOWN;
+  const number = Number(value);
+  if (number >= 1_000_000) return `${(number / 1_000_000).toFixed(1)}M`;
+  return number >= 100_000 ? `${Math.round(number / 1_000)}k` : number >= 10_000 ? `${(number / 1_000).toFixed(1)}k` : count(number);
+}
+
+/** How long ago a moment was, by the clock of the node that told it. @param {string | null | undefined} at RFC 3339 @param {string | number | null} now */
+export function ago(at, now) {
+  const [then, until] = [Date.parse(at ?? ''), typeof now === 'string' ? Date.parse(now) : Number(now)];
+  if (Number.isNaN(then) || Number.isNaN(until)) return UNKNOWN;
+  return span(Math.max(0, until - then));
+}
+
+/** The time of day of a moment, here. @param {string | null | undefined} at RFC 3339 */
+export function clock(at) {
+  const moment = new Date(at ?? '');
+  return Number.isNaN(moment.getTime()) ? UNKNOWN : moment.toLocaleTimeString('en-GB');
+}
+
+/** One thing, several things. @param {number} n @param {string} one @param {string} [more] */
+export const many = (n, one, more = `${one}s`) => `${count(n)} ${n === 1 ? one : more}`;

@@ -1,63 +1,135 @@
 // All actors of all nodes, and one of them in detail.
 // @ts-check
-import { h, panel, table } from '../dom.js';
-import { split } from '../charts.js';
-import { pace } from '../model.js';
-import { treegrid } from '../tree.js';
-import { count, percent, rate, span } from '../words.js';
+import { actionButton } from '../actions.js';
+import { spark, split } from '../charts.js';
+import { factList, h, panel, tell } from '../dom.js';
+import { grid } from '../grid.js';
+import { pace, thin } from '../model.js';
+import { standing, treegrid } from '../tree.js';
+import { clock, count, many, micros, percent, rate, span } from '../words.js';
 
-const HELP = 'Words that the actor must match: part of a name, state:backoff, node:node-3, kind:ShardReader, mailbox>100, restarts>0';
+const HELP = 'Words that an actor must match: part of a name, state:backoff, node:3, kind:ShardReader, reason:timeout, mailbox>100, restarts>0, rate>5, busy>80, waiting>50, p95>20 (ms), age<60 (s). A minus before a word means not.';
+/** Samples of the chosen actor: 15 minutes. */
+const KEPT = 900;
 
-/** @param {{ query: URLSearchParams }} context */
-export function actors({ query }) {
-  const tree = treegrid({ onChoose: () => state && show(state) });
+/** @param {{ query: URLSearchParams, remember: (query: Record<string, string>) => void }} context */
+export function actors({ query, remember }) {
   let state = /** @type {any} */ (null);
-  let open = query.get('open');
-  const text = h('input', { id: 'filter', size: 36, placeholder: 'state:backoff node:node-3 mailbox>100', title: HELP, value: query.get('filter') ?? '' });
-  const trouble = h('button', { type: 'button', 'aria-pressed': 'false' }, 'Only trouble');
-  const total = h('span', { class: 'muted' });
-  const details = h('div', {});
-  const narrow = () => tree.narrow(text.value, trouble.getAttribute('aria-pressed') === 'true');
+  let open = query.get('open') ?? '';
+  let order = query.get('sort') ?? 'name';
+  let heard = -1;
+  const text = h('input', { id: 'filter', size: 36, placeholder: 'state:backoff node:3 mailbox>100', title: HELP, value: query.get('filter') ?? '', 'data-testid': 'actor-filter', 'aria-label': 'Filter the actors' });
+  const problems = h('button', { type: 'button', 'aria-pressed': String(query.get('problems') === '1'), 'data-testid': 'only-problems' }, 'Only problems');
+  const total = h('span', { class: 'muted', 'data-testid': 'actor-count' });
+  const tree = treegrid({ onChoose: choose, onOrder: (it) => ((order = it), keep()), order });
+  const details = detail();
+  const isOnly = () => problems.getAttribute('aria-pressed') === 'true';
+  const keep = () => remember({ filter: text.value.trim(), problems: isOnly() ? '1' : '', sort: order === 'name' ? '' : order, open });
+  const counted = () => {
+    const { shown, all } = tree.counts();
+    tell(total, text.value.trim() || isOnly() ? `${count(shown)} rows of ${many(all, 'actor')}` : many(all, 'actor'));
+    total.dataset.value = String(all);
+  };
+  const narrow = () => {
+    tree.narrow(text.value, isOnly());
+    counted();
+    keep();
+  };
   text.addEventListener('input', narrow);
-  trouble.addEventListener('click', () => {
-    trouble.setAttribute('aria-pressed', String(trouble.getAttribute('aria-pressed') !== 'true'));
+  problems.addEventListener('click', () => {
+    problems.setAttribute('aria-pressed', String(!isOnly()));
     narrow();
   });
 
-  /** @param {any} now */
-  function show(now) {
-    state = now;
-    total.textContent = `${count(now.rows.size)} actors`;
-    tree.show(now);
-    const name = tree.chosen() ?? open;
-    details.replaceChildren(name && now.rows.has(name) ? detail(now, now.rows.get(name)) : h('p', { class: 'muted' }, 'Choose an actor.'));
+  /** @param {string} name */
+  function choose(name) {
+    open = name;
+    details.choose(name);
+    keep();
+    details.show(state, tree.place(name));
   }
-  if (text.value) narrow();
-  const beside = [total, h('span', { class: 'gap' }), h('label', { for: 'filter' }, 'Filter '), text, trouble];
+
   return {
-    element: h('div', { class: 'actors' }, panel('Actors', { class: 'left' }, beside, tree.element), panel('Details', { class: 'right' }, [], details)),
-    show,
+    element: h('div', { class: 'two' }, panel('Actors', { class: 'left' }, [total, h('span', { class: 'gap' }), text, problems], tree.element), details.element),
+    /** @param {any} now */
+    show(now) {
+      state = now;
+      if (heard < 0) {
+        tree.narrow(text.value, isOnly());
+        if (open) details.choose(open);
+      }
+      tree.show(now);
+      if (heard < 0 && open) tree.choose(open);
+      heard = now.seq;
+      counted();
+      details.show(now, tree.place(open));
+    },
   };
 }
 
-/** @param {any} state @param {any} row */
-function detail(state, row) {
-  const { rate: speed, busy, waiting } = pace(state, row);
-  const path = row.name.split('/').map((part, place, all) => (place === all.length - 1 ? h('b', {}, part) : `${part} / `));
-  const restarts = state.restarts.filter((it) => it.actor === row.name).slice(-20).reverse();
-  const facts = [
-    ['Kind', row.kind], ['State', row.state], ['Number', row.id === null ? 'none: it does not run' : row.id], ['Up', span(row.up_s * 1_000)],
-    ['Mailbox', count(row.mailbox)], ['Received, done', `${count(row.received)}, ${count(row.done)}`], ['Messages', `${rate(speed)}/s`],
-    ['Busy, waiting', `${percent(busy)}, ${percent(waiting)}`], ['Restarts', count(row.restarts)],
-  ];
-  return h(
-    'div',
-    { class: 'detail' },
-    h('p', { class: 'path' }, ...path),
-    split(busy, waiting),
-    h('dl', { class: 'facts' }, ...facts.flatMap(([name, value]) => [h('dt', {}, name), h('dd', {}, String(value))])),
-    restarts.length
-      ? table('Restarts', ['At', ['No.', 'number'], 'Reason'], restarts.map((it) => [it.at, count(it.attempt), it.reason]))
-      : h('p', { class: 'muted' }, 'No restart is remembered.')
-  );
+/** The panel about one actor. */
+function detail() {
+  let name = '';
+  let samples = /** @type {{ seq: number, rate: number | null, mailbox: number, busy: number | null }[]} */ ([]);
+  let current = /** @type {any} */ (null);
+  let state = /** @type {any} */ (null);
+  const bar = split();
+  const path = h('p', { class: 'path', 'data-testid': 'actor-path' });
+  const stands = h('p', { 'data-testid': 'actor-state' });
+  const facts = h('div', {});
+  const charts = h('div', { class: 'small-charts' });
+  const target = () => ({ target: current.row.name, asked: state.asked, id: current.row.id });
+  const buttons = h('div', { class: 'buttons start' }, actionButton('restart-actor', target), actionButton('drain-actor', target), actionButton('kill-actor', target, { class: 'danger' }));
+  const restarts = grid({
+    label: 'Restarts', key: (row) => `${row.at} ${row.attempt}`, testid: 'restart-row', empty: 'No restart is remembered.',
+    columns: [
+      { id: 'at', head: 'At', show: (row) => ({ text: clock(row.at), title: row.at }) },
+      { id: 'attempt', head: 'No.', kind: 'number', show: (row) => ({ text: count(row.attempt), value: row.attempt }) },
+      { id: 'backoff', head: 'After', kind: 'number', show: (row) => (row.backoff_ms === undefined ? '' : span(row.backoff_ms)) },
+      { id: 'by', head: 'By', show: (row) => row.by ?? 'its supervisor' },
+      { id: 'reason', head: 'Reason', kind: 'wrap', show: (row) => row.reason },
+    ],
+  });
+  const known = h('div', { class: 'detail', hidden: true }, path, stands, buttons, bar.element, facts, charts, h('h3', {}, 'Last restarts'), restarts.element);
+  const none = h('p', { class: 'none muted' }, 'Choose an actor to see more of it: arrows move, Enter chooses.');
+  const below = () => (current.children.length ? [['Below it', `${many(current.below.actors, 'actor')}, ${count(current.below.mailbox)} queued, ${count(current.below.restarts)} restarts`]] : []);
+
+  return {
+    element: panel('Details', { class: 'right', 'data-testid': 'actor-details' }, [], none, known),
+    /** @param {string} to */
+    choose(to) {
+      if (to !== name) samples = [];
+      name = to;
+    },
+    /** @param {any} now @param {any} place */
+    show(now, place) {
+      [state, current] = [now, place];
+      known.hidden = !place;
+      none.hidden = Boolean(place);
+      if (!place) return tell(none, name && now ? `${name} does not run any more, or not yet.` : 'Choose an actor to see more of it: arrows move, Enter chooses.');
+      const { row } = place;
+      const speed = pace(now, row);
+      known.dataset.actor = row.name;
+      tell(path, row.name.replaceAll('/', ' / '));
+      const [glyph, word, kind] = standing(place, now.asked.get(row.name));
+      stands.className = kind;
+      stands.dataset.value = row.state;
+      tell(stands, `${glyph} ${word}${row.last ? `, last ended: ${row.last.reason}${row.last.by ? ` (by ${row.last.by})` : ''}` : ''}`);
+      bar.update(speed.busy, speed.waiting);
+      facts.replaceChildren(
+        factList([
+          ['Kind', row.kind], ['Node', row.node], ['Supervisor', row.parent ?? 'none: it is a root'], ['Number', row.id === null ? 'none: it does not run' : [String(row.id), 'id', row.id]],
+          ['Up', [span(row.up_s * 1_000), 'up', row.up_s]], ['Mailbox', [count(row.mailbox), 'mailbox', row.mailbox]],
+          ['Received, done', [`${count(row.received)}, ${count(row.done)}`, 'done', row.done]], ['Messages', [`${rate(speed.rate)}/s`, 'rate', speed.rate]],
+          ['Busy, waiting', [`${percent(speed.busy)}, ${percent(speed.waiting)}`, 'busy', speed.busy]], ['Handling, p95', [micros(row.p95_us), 'p95', row.p95_us]],
+          ['In the mailbox, p95', [micros(row.mailbox_p95_us), 'mailbox-p95', row.mailbox_p95_us]], ['Restarts', [count(row.restarts), 'restarts', row.restarts]], ...below(),
+        ])
+      );
+      if (samples.at(-1)?.seq !== now.seq) samples.push({ seq: now.seq, rate: speed.rate, mailbox: row.mailbox, busy: speed.busy });
+      if (samples.length > KEPT) samples.shift();
+      const chart = (title, of) => h('figure', {}, h('figcaption', { class: 'muted' }, title), spark(thin(samples.map(of)), 120, 28));
+      charts.replaceChildren(chart('msg/s', (it) => it.rate), chart('mailbox', (it) => it.mailbox), chart('busy', (it) => it.busy));
+      restarts.show(now.restarts.filter((it) => it.actor === row.name).slice(-20).reverse());
+    },
+  };
 }

@@ -1,31 +1,45 @@
-// What operators did, on all nodes.
+// What operators did, on all nodes: what they intended, and what became of it.
 // @ts-check
-import { get } from '../api.js';
-import { h, panel, table } from '../dom.js';
+import { h, panel, tell } from '../dom.js';
+import { grid } from '../grid.js';
+import { remote } from '../remote.js';
+import { count } from '../words.js';
 
-const REFRESH_MS = 5_000;
+const REFRESH_MS = 3_000;
+const PHASES = { intent: ['◐', 'busy'], done: ['●', 'good'], failed: ['✕', 'bad'], cancelled: ['■', 'busy'], refused: ['✕', 'bad'] };
 
-export function audit() {
-  const body = h('div', { class: 'scroll' });
-  const note = h('span', { class: 'muted' }, 'the whole log is a file on each node that nothing rewrites');
-  let asked = 0;
-  async function read() {
-    asked = performance.now();
-    try {
-      const page = await get('/api/v1/audit');
-      const missing = page.silent.map((node) => node.node).join(', ');
-      note.textContent = missing ? `missing or old: ${missing}` : 'the whole log is a file on each node that nothing rewrites';
-      const cells = (line) => ({ attributes: { 'data-testid': 'audit-row', 'data-action': line.action_id, 'data-phase': line.phase }, cells: [line.at, line.node, line.phase, line.who, line.from, line.action, [h('span', { title: line.target }, line.target), ''], line.reason, line.outcome] });
-      const heads = ['At', 'Node', 'Phase', 'Who', 'From', 'Action', 'Target', 'Reason', 'Outcome'];
-      body.replaceChildren(table('Audit', heads, page.lines.toReversed().map(cells)));
-    } catch (error) {
-      note.textContent = `The log cannot be read: ${/** @type {Error} */ (error).message}`;
-    }
+/** @param {{ query: URLSearchParams, remember: (query: Record<string, string>) => void }} context */
+export function audit({ query, remember }) {
+  const note = h('span', { class: 'muted' });
+  const wanted = h('input', { id: 'audit-filter', size: 28, placeholder: 'who, action, target, reason', value: query.get('filter') ?? '', 'aria-label': 'Filter the audit' });
+  let lines = /** @type {any[]} */ ([]);
+  const plain = (id, head, of = (row) => row[id]) => ({ id, head, order: of, show: (row) => ({ text: of(row) || '–', value: of(row) ?? null }) });
+  const long = (id, head) => ({ id, head, kind: 'long', show: (row) => ({ text: row[id] || '–', title: row[id], value: row[id] }) });
+  const table = grid({
+    label: 'Audit', key: (row) => `${row.node} ${row.action_id} ${row.phase}`, testid: 'audit-row', empty: 'Nothing was done yet, or nothing of that kind.',
+    attributes: (row) => ({ 'data-action': row.action_id, 'data-phase': row.phase, 'data-kind': row.action }),
+    columns: [
+      plain('at', 'At'), plain('node', 'Node'), plain('who', 'Who'), plain('role', 'Role'), plain('from', 'From'), plain('action', 'Action'), long('target', 'Target'), long('reason', 'Reason'),
+      { id: 'phase', head: 'Phase', order: (row) => row.phase, show: (row) => ({ text: `${(PHASES[row.phase] ?? PHASES.intent)[0]} ${row.phase}`, kind: (PHASES[row.phase] ?? PHASES.intent)[1], value: row.phase }) },
+      long('outcome', 'Outcome'), { id: 'request', head: 'Action id', kind: 'mono', show: (row) => ({ text: row.action_id, title: row.key ? `idempotency key ${row.key}` : null, value: row.action_id }) },
+    ],
+  });
+  function draw() {
+    const words = wanted.value.toLowerCase().split(/\s+/).filter(Boolean);
+    table.show(lines.filter((line) => words.every((word) => Object.values(line).join(' ').toLowerCase().includes(word))));
   }
-  return {
-    element: panel('Audit', {}, [note], body),
-    show() {
-      if (asked === 0 || performance.now() - asked > REFRESH_MS) read();
-    },
-  };
+  const page = remote(() => '/api/v1/audit', REFRESH_MS, (read, error) => {
+    if (error) return tell(note, `The log cannot be read: ${error.message}`);
+    const missing = read.silent.map((node) => node.node).join(', ');
+    lines = read.lines.toReversed();
+    const spoilt = (read.broken ?? []).map((it) => it.node ?? it).join(', ');
+    note.className = spoilt ? 'bad' : 'muted';
+    tell(note, spoilt ? `✕ Lines were changed on ${spoilt}` : `the last ${count(lines.length)} lines; all of them are in a file on each node${missing ? `; missing or old: ${missing}` : ''}`);
+    draw();
+  });
+  wanted.addEventListener('input', () => {
+    remember({ filter: wanted.value.trim() });
+    draw();
+  });
+  return { element: h('div', { class: 'whole' }, panel('Audit', {}, [note, h('span', { class: 'gap' }), wanted], h('div', { class: 'scroll' }, table.element))), show: () => page.due() };
 }

@@ -1,59 +1,93 @@
-// The way of an event through the stages of each role: how each stage spends its time, and how many messages go on.
+// The way of an event through the stages of each role: how each stage spends its time, how long messages take, and how events ended.
 // @ts-check
-import { h, panel, table } from '../dom.js';
 import { split } from '../charts.js';
-import { HELD_UP, NEAR_LIMIT, STAGES, stages } from '../model.js';
-import { count, percent, rate } from '../words.js';
+import { h, panel } from '../dom.js';
+import { grid } from '../grid.js';
+import { HELD_UP, level, NEAR_LIMIT, perSecond, STAGES, stagesByRole } from '../model.js';
+import { picture } from '../picture.js';
+import { count, micros, percent, rate } from '../words.js';
 
-const SOURCE = { enrich: 'in-stream', notify: 'out-stream', archive: 'change stream', errors: 'error stream' };
-const SINK = { enrich: 'DynamoDB, out-stream', notify: 'SNS', archive: 'Firehose', errors: 'dead letters' };
+export const legend = () =>
+  h('span', { class: 'legend' }, ...[['idle', 'idle'], ['busy', 'busy'], ['near', 'busy over 80 %'], ['waits', 'waiting for what is behind']].map(([kind, text]) => h('span', {}, h('i', { class: kind }), text)));
+
+const LEVELS = { OK: ['●', 'good'], LOW: ['▲', 'busy'], HIGH: ['✕', 'bad'], unknown: ['○', 'muted'] };
+
+const bare = (id, head, of, words, more = {}) => ({ id, head, kind: 'number', order: of, show: (row) => ({ text: words(of(row)), value: of(row) ?? null }), ...more });
+const mean = (row, sum) => (row.known ? row[sum] / row.known : null);
+
+const STAGE_COLUMNS = [
+  { id: 'role', head: 'Role', order: (row) => row.role, show: (row) => row.role },
+  { id: 'stage', head: 'Stage', order: (row) => row.kind, show: (row) => ({ text: row.kind, link: `#/actors?filter=${encodeURIComponent(`kind:${row.kind.toLowerCase()} name:/${row.role}/`)}` }) },
+  bare('actors', 'Actors', (row) => row.actors, count),
+  {
+    id: 'time', head: 'Idle, busy, waiting',
+    make: () => {
+      const bar = split();
+      return Object.assign(bar.element, { bar });
+    },
+    update: (node, row) => node.bar.update(row.busy, row.waiting),
+  },
+  bare('busy', 'Busy, highest', (row) => row.busy, percent, { show: (row) => ({ text: percent(row.busy), value: row.busy, kind: (row.busy ?? 0) > NEAR_LIMIT ? 'busy' : '' }) }),
+  bare('busy-mean', 'mean', (row) => mean(row, 'busySum'), percent),
+  bare('waiting', 'Waiting, highest', (row) => row.waiting, percent, { show: (row) => ({ text: percent(row.waiting), value: row.waiting, kind: (row.waiting ?? 0) > HELD_UP ? 'bad' : '' }) }),
+  bare('waiting-mean', 'mean', (row) => mean(row, 'waitingSum'), percent),
+  {
+    id: 'level', head: 'Back-pressure', order: (row) => row.waiting,
+    show: (row) => {
+      const word = level(row.waiting);
+      const [glyph, kind] = LEVELS[/** @type {keyof typeof LEVELS} */ (word)];
+      return { text: `${glyph} ${word}`, kind, value: word };
+    },
+  },
+  bare('rate', 'Messages/s', (row) => row.rate, rate),
+  bare('queued', 'Queued', (row) => row.mailbox, count),
+  bare('p95', 'Handling, p95', (row) => row.p95_us, micros),
+  bare('mailbox-p95', 'In the mailbox, p95', (row) => row.mailbox_p95_us, micros),
+  bare('restarts', 'Restarts', (row) => row.restarts, count),
+];
+
+const CACHE_COLUMNS = [
+  { id: 'node', head: 'Node', show: (row) => row.node },
+  bare('ratio', 'Hits', (row) => (row.hits + row.misses ? row.hits / (row.hits + row.misses) : null), percent),
+  bare('hits', 'From memory', (row) => row.hits, count),
+  bare('misses', 'Asked for', (row) => row.misses, count),
+  bare('queries', 'Queries', (row) => row.queries, count),
+  bare('entries', 'Plates', (row) => row.entries, count),
+  bare('query-p95', 'Query, p95', (row) => row.query_p95_us, micros),
+  bare('pool', 'Wait for a connection', (row) => row.pool_waiting, count),
+];
+
+const END_COLUMNS = [
+  { id: 'role', head: 'Role', show: (row) => row.role },
+  { id: 'outcome', head: 'Outcome', show: (row) => row.outcome.replaceAll('_', ' ') },
+  bare('events', 'Events', (row) => row.n, count),
+  bare('per-second', 'per second', (row) => row.rate, rate),
+];
 
 export function pipeline() {
-  const picture = h('div', {});
-  const outcomes = h('div', { class: 'scroll' });
+  const way = picture();
+  const stages = grid({ label: 'Stages', key: (row) => `${row.role}/${row.kind}`, testid: 'stage-row', attributes: (row) => ({ 'data-stage': `${row.role}/${row.kind}` }), columns: STAGE_COLUMNS, empty: 'No stage runs.' });
+  const caches = grid({ label: 'Driver caches', key: (row) => row.node, testid: 'cache-row', attributes: (row) => ({ 'data-node': row.node }), columns: CACHE_COLUMNS, empty: 'No node looks drivers up.' });
+  const ends = grid({ label: 'How events ended', key: (row) => `${row.role}/${row.outcome}`, testid: 'outcome-row', attributes: (row) => ({ 'data-outcome': `${row.role}/${row.outcome}` }), columns: END_COLUMNS, empty: 'None ended yet.' });
+  const told = h('span', { class: 'muted' }, 'OK up to 10 % waiting, LOW up to 50 %, HIGH above; the highest of a stage’s actors counts, over the last 10 s');
   return {
-    element: h('div', { class: 'stack' }, picture, panel('How events ended', {}, [], outcomes)),
+    element: h(
+      'div',
+      { class: 'stack' },
+      panel('Pipeline', { class: 'pipeline' }, [h('span', { class: 'muted' }, 'events a second, mean of the last 10 s'), h('span', { class: 'gap' }), legend()], h('div', { class: 'scroll' }, way.element)),
+      panel('Stages', {}, [told], h('div', { class: 'scroll' }, stages.element)),
+      h('div', { class: 'pair' }, panel('Driver caches', {}, [], h('div', { class: 'scroll' }, caches.element)), panel('How events ended', {}, [], h('div', { class: 'scroll' }, ends.element)))
+    ),
     /** @param {any} state */
     show(state) {
-      picture.replaceChildren(pipelinePicture(state));
-      const rows = Object.entries(state.status.outcomes_by_role).flatMap(([role, ends]) =>
-        Object.entries(ends).filter(([, n]) => n > 0).map(([outcome, n]) => [role, outcome, [count(n), 'number']])
+      way.show(state);
+      const byRole = stagesByRole(state);
+      stages.show(Object.keys(STAGES).flatMap((role) => (byRole.get(role) ?? []).map((stage) => ({ role, ...stage }))));
+      caches.show(state.status.nodes.filter((node) => node.status?.cache).map((node) => ({ node: node.name, ...node.status.cache })));
+      const rows = Object.entries(state.status.outcomes_by_role).flatMap(([role, counts]) =>
+        Object.entries(counts).filter(([, n]) => n > 0).map(([outcome, n]) => ({ role, outcome, n, rate: perSecond(state, (it) => it.ends[role]?.[outcome] ?? 0) }))
       );
-      outcomes.replaceChildren(table('Outcomes', ['Role', 'Outcome', ['Events', 'number']], rows));
+      ends.show(rows);
     },
   };
-}
-
-const legend = () =>
-  h('span', { class: 'legend' }, ...[['idle', 'idle'], ['busy', 'busy'], ['near', 'busy over 80 %'], ['waits', 'waiting']].map(([kind, text]) => h('span', {}, h('i', { class: kind }), text)));
-
-/** @param {any} state */
-export function pipelinePicture(state) {
-  const roles = Object.keys(STAGES).filter((role) => role in state.status.outcomes_by_role);
-  return panel(
-    'Pipeline',
-    { class: 'pipeline' },
-    [h('span', { class: 'muted' }, 'batches a second and shares of time over the last 10 s; the busiest actor of a stage counts'), h('span', { class: 'gap' }), legend()],
-    ...roles.map((role) =>
-      h('div', { class: 'flow', role: 'group', 'aria-label': `Stages of ${role}` }, outside(role, SOURCE[role]), ...stages(state, role).flatMap((stage) => [arrow(stage), box(stage)]), h('span', { class: 'arrow', 'aria-hidden': 'true' }, '→'), outside('', SINK[role]))
-    )
-  );
-}
-
-const outside = (role, name) => h('div', { class: 'outside' }, role ? h('b', {}, role) : null, h('span', { class: 'muted' }, name));
-
-const arrow = (stage) => h('span', { class: 'arrow', title: `${rate(stage.rate)} messages a second` }, '→');
-
-/** @param {any} stage */
-function box(stage) {
-  const held = (stage.waiting ?? 0) > HELD_UP;
-  const near = (stage.busy ?? 0) > NEAR_LIMIT;
-  const words = held ? `${percent(stage.waiting)} waiting` : `${percent(stage.busy)} busy`;
-  return h(
-    'div',
-    { class: `stage ${held ? 'held' : near ? 'near-limit' : ''}`, 'data-stage': stage.kind },
-    h('b', {}, `${stage.kind} ×${stage.actors}`),
-    split(stage.busy, stage.waiting),
-    h('span', { class: held ? 'bad' : 'muted' }, `${words}, ${rate(stage.rate)}/s, ${count(stage.mailbox)} queued`)
-  );
 }

@@ -34,7 +34,7 @@ for (const [theme, css] of Object.entries(themes)) {
 
   test(`${theme}: bars and focus can be told from what they stand on`, () => {
     const c = colours(css);
-    for (const [mark, ground] of [['good-fill', 'idle'], ['busy-fill', 'idle'], ['bad-fill', 'idle'], ['focus', 'panel'], ['data', 'panel']]) {
+    for (const [mark, ground] of [['good-fill', 'idle'], ['busy-fill', 'idle'], ['bad-fill', 'idle'], ['focus', 'panel'], ['data', 'panel'], ['edge', 'panel'], ['edge', 'ground'], ['data', 'idle']]) {
       assert.ok(contrast(c[mark], c[ground]) >= 3, `${mark} on ${ground}: ${contrast(c[mark], c[ground]).toFixed(2)}`);
     }
   });

@@ -1,22 +1,9 @@
 // What the pages work out from the stream, without a browser: node --test node/dashboard/tests/*.test.js
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { apply, cpu, empty, filter, forest, pace, perSecond, stages, totals } from '../model.js';
-import { count, percent, rate, shortShard, size, span, tail } from '../words.js';
-
-const actor = (name, more = {}) => ({
-  id: 1, node: name.split('/')[0], parent: name.includes('/') ? name.split('/').slice(0, -1).join('/') : null, name, kind: 'SpeedFilter',
-  state: 'running', mailbox: 0, received: 0, done: 0, busy_ms: 0, waiting_ms: 0, waiting: false, restarts: 0, last: null, up_s: 1, ...more,
-});
-
-const frame = (seq, full, rows, more = {}) => ({
-  schema: 1, epoch: 'a', seq, full, at: '', actors: { rows, removed: more.removed ?? [] }, restarts: [], silent: [],
-  status: {
-    served_by: 'n', problems: [], possible_repeats: 0, events_in: more.events ?? 0, outcomes_by_role: { enrich: { under_limit: 0 } },
-    nodes: [{ worker: 'n#1', silent: null, status: { cache: null, process: { cpu_s: more.cpu ?? 0, rss_bytes: 1, open_files: 1 } } }],
-  },
-  nodes: { nodes: [] }, shards: { shards: more.shards ?? [] },
-});
+import { apply, cpu, empty, intake, level, pace, perSecond, stages, thin, totals, whole } from '../model.js';
+import { actor, frame } from './frames.js';
+import { ago, brief, count, many, micros, percent, rate, shortShard, size, span, tail } from '../words.js';
 
 test('a delta changes what it names, and one that does not follow is refused', () => {
   const state = empty();
@@ -58,22 +45,6 @@ test('a lag that is not known is not 0', () => {
   assert.equal(totals(state).lag, 5);
 });
 
-test('what stands below an actor is added up, and its trouble is seen at the top', () => {
-  const [root] = forest([actor('n'), actor('n/a', { mailbox: 3 }), actor('n/a/b', { mailbox: 4, restarts: 2, state: 'backoff' })]);
-  assert.deepEqual(root.below, { actors: 2, mailbox: 7, restarts: 2, worst: 'backoff', trouble: true });
-  assert.equal(root.children[0].children[0].level, 3);
-});
-
-test('a filter takes words, fields and limits', () => {
-  const rows = [actor('node-1/a', { mailbox: 200 }), actor('node-2/b', { state: 'backoff', kind: 'ShardReader' })];
-  const found = (text) => rows.filter(filter(text)).map((row) => row.name);
-  assert.deepEqual(found(''), ['node-1/a', 'node-2/b']);
-  assert.deepEqual(found('mailbox>100'), ['node-1/a']);
-  assert.deepEqual(found('state:backoff node:node-2'), ['node-2/b']);
-  assert.deepEqual(found('shardreader'), ['node-2/b']);
-  assert.deepEqual(found('state:backoff node:node-1'), []);
-});
-
 test('stages of a role are those of its own lanes, over all nodes', () => {
   const state = empty();
   const rows = ['n/enrich/s1/speed_filter', 'm/enrich/s2/speed_filter', 'n/notify/s1/speed_filter'].map((name) => actor(name, { mailbox: 2 }));
@@ -87,4 +58,52 @@ test('numbers are told in words, and the unknown as such', () => {
   assert.deepEqual([span(12), span(1_500), span(90_000), span(600_000), span(NaN)], ['12 ms', '1.5 s', '90 s', '10 min', 'unknown']);
   assert.deepEqual([size(52_428_800), tail('49590338271490256608559692538361571095921575989136588898'), tail('TRIM_HORIZON')], ['50 MiB', '…588898', 'TRIM_HORIZON']);
   assert.equal(shortShard('shardId-000000000012'), '12');
+});
+
+test('a tab that comes later gets the whole of what the first one heard', () => {
+  const [state, later] = [empty(), empty()];
+  apply(state, frame(1, true, [actor('n'), actor('n/a')]), 0);
+  apply(state, frame(2, false, [actor('n/a', { mailbox: 7 })]), 1_000);
+  assert.ok(apply(later, JSON.parse(JSON.stringify(whole(state))), 1_500));
+  assert.equal(later.rows.get('n/a').mailbox, 7);
+  assert.ok(apply(later, frame(3, false, [actor('n/a', { mailbox: 8 })]), 2_000), 'and goes on with the next delta');
+});
+
+test('findings come critical ones first and the oldest first; a node that knows none tells problems', () => {
+  const state = empty();
+  const finding = (id, severity, since) => ({ id, rule: 'r', severity, since, text: id, link: '#/nodes' });
+  apply(state, frame(1, true, [], { findings: [finding('b', 'warning', '2'), finding('c', 'critical', '3'), finding('a', 'critical', '1')] }), 0);
+  assert.deepEqual(state.findings.map((it) => it.id), ['a', 'c', 'b']);
+  apply(state, frame(2, true, [], { problems: ['it is lost'] }), 1);
+  assert.deepEqual(state.findings.map((it) => it.text), ['it is lost']);
+});
+
+test('records a second belong to one life of a lane', () => {
+  const state = empty();
+  const shard = (generation) => ({ role: 'enrich', shard: 's1', worker: 'n#1', lane: { generation, lag_ms: null } });
+  const lanes = (generation, records_in) => ({ shards: [shard(generation)], lanes: [{ role: 'enrich', shard: 's1', generation, records_in }] });
+  apply(state, frame(1, true, [], lanes(1, 100)), 0);
+  apply(state, frame(2, true, [], lanes(1, 400)), 2_000);
+  assert.equal(intake(state, shard(1)), 150);
+  apply(state, frame(3, true, [], lanes(2, 5)), 3_000);
+  assert.equal(intake(state, shard(2)), null);
+  assert.equal(intake(state, { role: 'enrich', shard: 's1', worker: null, lane: null }), null);
+});
+
+test('long series are thinned to their peaks, and gaps stay gaps', () => {
+  assert.deepEqual(thin([1, null, 3]), [1, null, 3]);
+  const many_ = Array.from({ length: 120 }, (_, i) => (i < 2 ? null : i === 7 ? 99 : 1));
+  assert.equal(thin(many_).length, 60);
+  assert.deepEqual([thin(many_)[0], thin(many_)[3], thin(many_)[4]], [null, 99, 1]);
+});
+
+test('levels are those of Flink', () => {
+  assert.deepEqual([0, 0.1, 0.11, 0.5, 0.51, null].map(level), ['OK', 'OK', 'LOW', 'LOW', 'HIGH', 'unknown']);
+});
+
+test('times and large numbers are told in few characters', () => {
+  assert.deepEqual([micros(90), micros(1_500), micros(25_000), micros(null)], ['90 µs', '1.5 ms', '25 ms', 'unknown']);
+  assert.deepEqual([brief(9_999), brief(12_345), brief(123_456), brief(2_000_000)], ['9,999', '12.3k', '123k', '2.0M']);
+  assert.deepEqual([ago('2026-01-01T00:00:00Z', '2026-01-01T00:00:09Z'), ago(null, 0), ago('2026-01-01T00:00:09Z', '2026-01-01T00:00:00Z')], ['9.0 s', 'unknown', '0 ms']);
+  assert.deepEqual([many(1, 'node'), many(2, 'node'), many(1_000, 'letter')], ['1 node', '2 nodes', '1,000 letters']);
 });
