@@ -27,6 +27,7 @@ async fn every_reading_ends_once_and_the_checkpoint_reaches_the_last() {
     assert_eq!(counts.get(Outcome::Published), 2);
     assert_eq!(counts.get(Outcome::OwnerUnknown), 1);
     assert_eq!(counts.get(Outcome::Rejected), 1);
+    assert_eq!(rig.traffic(), (5, 3), "what is no reading is no traffic");
     assert_eq!(rig.store.items().len(), 3);
     assert_eq!(rig.out.records().len(), 2);
     let letters = rig.letters.letters();
@@ -54,6 +55,7 @@ async fn a_panic_at_any_stage_loses_nothing() {
         assert_eq!(rig.letters.letters().len(), 1, "{stage}");
         assert!(rig.restarts() >= 1, "{stage}");
         rig.drain(&node).await;
+        assert_eq!(rig.traffic(), (1_000, 500), "{stage}: what starts again counts once");
     }
 }
 

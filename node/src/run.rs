@@ -9,6 +9,7 @@ use clap::Args;
 use ractor::concurrency::oneshot;
 use speedtrap_actors::cluster::{Cluster, Desk, Links, NodeSupervisorMsg, Work, start_member, start_node};
 use speedtrap_actors::flow::Pulse;
+use speedtrap_actors::lane::Stages;
 use speedtrap_actors::observe::{ActorTable, Mailbox};
 use speedtrap_actors::ports::{NodeRow, StartAt};
 use tokio::net::TcpListener;
@@ -225,6 +226,10 @@ fn view_of(worker: &str, wired: &wiring::Wired, actors: ActorTable, pulse: Pulse
     });
     let mut view = NodeView::new(worker, wired.applications.iter().map(application).collect(), actors, drivers, pulse);
     view.ingest = wired.ingest.as_ref().map(|ingest| ingest.stats.clone());
+    view.limit_mph = wired.applications.iter().find_map(|application| match &application.stages {
+        Stages::Enrich(stages) => Some(stages.limit.mph()),
+        _ => None,
+    });
     view
 }
 

@@ -7,6 +7,7 @@ mod plate;
 mod sequence;
 mod speed;
 mod speed_event;
+mod us_state;
 mod violation;
 
 pub use driver::{Driver, PhoneNumber, PhoneNumberError};
@@ -17,4 +18,5 @@ pub use plate::{LicensePlate, PlateError, PlateKey};
 pub use sequence::{Position, SequenceNumber, SequenceNumberError, ShardId};
 pub use speed::{SpeedError, SpeedMph};
 pub use speed_event::{Reading, SpeedEvent};
+pub use us_state::UsState;
 pub use violation::{PublishedViolation, Violation};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::DrainGate;
 use crate::domain::{Outcome, OutcomeCounts, Position};
-use crate::observe::Outlet;
+use crate::observe::{Outlet, TrafficMark};
 
 /// Held by whichever actor has the batch. It cannot be copied and does not leave the node; when it is dropped with events still
 /// open the reader hears of it, and the lane dies rather than lose an event.
@@ -14,6 +14,8 @@ pub struct Ticket {
     number: u64,
     positions: Arc<[Position]>,
     outcomes: Vec<Option<Outcome>>,
+    /// Empty until the first event is marked.
+    marks: Vec<TrafficMark>,
     open: usize,
     reader: Outlet<Report>,
     gate: DrainGate,
@@ -32,6 +34,8 @@ pub struct Report {
     pub ended_prefix: usize,
     /// The place of the last of these, and how they ended; `None` when there is none.
     pub prefix: Option<(Position, OutcomeCounts)>,
+    /// The marks of the events of the prefix; none in lanes that mark no events.
+    pub marks: Vec<TrafficMark>,
     /// How it was given back.
     pub how: GivenBack,
 }
@@ -54,7 +58,7 @@ impl Ticket {
     /// A ticket for events at these positions, in order.
     pub fn new(number: u64, positions: Arc<[Position]>, reader: Outlet<Report>, gate: DrainGate) -> Self {
         let open = positions.len();
-        Self { number, outcomes: vec![None; open], positions, open, reader, gate, cut: false, reported: false }
+        Self { number, outcomes: vec![None; open], marks: Vec::new(), positions, open, reader, gate, cut: false, reported: false }
     }
 
     /// Whether the batch's effects may begin, or have begun. A batch that may not is to be given back with
@@ -98,6 +102,14 @@ impl Ticket {
         self.open -= 1;
     }
 
+    /// Notes what the map needs to know of one event.
+    pub fn mark(&mut self, index: u16, mark: TrafficMark) {
+        if self.marks.is_empty() {
+            self.marks = vec![TrafficMark::default(); self.positions.len()];
+        }
+        self.marks[usize::from(index)] = mark;
+    }
+
     /// How many events have not ended.
     #[must_use]
     pub fn open(&self) -> usize {
@@ -126,8 +138,10 @@ impl Ticket {
             ended_prefix += 1;
         }
         let prefix = self.positions[..ended_prefix].last().map(|last| (last.clone(), of_prefix));
+        let mut marks = std::mem::take(&mut self.marks);
+        marks.truncate(ended_prefix);
         // A reader that is gone belongs to a dead generation, whose events start again from the checkpoint.
-        let _reader_may_be_gone = self.reader.send(Report { number: self.number, outcomes, ended_prefix, prefix, how });
+        let _reader_may_be_gone = self.reader.send(Report { number: self.number, outcomes, ended_prefix, prefix, marks, how });
     }
 }
 

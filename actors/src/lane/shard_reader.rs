@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::task::JoinSet;
@@ -21,7 +21,7 @@ use super::lease_keeper::LeaseKeeperMsg;
 use super::supervisor::LaneNews;
 use crate::domain::{OutcomeCounts, Position, ShardId};
 use crate::flow::{Batch, DrainGate, GivenBack, Item, LaneFailure, Ledger, Leftovers, Reject, Report, Tenure, Ticket, Unread};
-use crate::observe::{ActorGone, LaneStats, Mailbox, Meter, Outlet};
+use crate::observe::{ActorGone, LaneStats, Mailbox, Meter, Outlet, TrafficMark};
 use crate::ports::{Checkpoint, Page, Record, ShardIterator, ShardSource, SourceError, StartAt};
 
 /// A dropped ticket waits this long before it ends the lane, so that the failure that dropped it is heard first.
@@ -98,7 +98,7 @@ pub(super) struct ShardReaderState {
     asked_checkpoint: Option<Checkpoint>,
     written_checkpoint: Option<Checkpoint>,
     /// How finished batches ended that no written checkpoint covers yet, with the place of their last event.
-    unsettled: Vec<(Position, OutcomeCounts)>,
+    unsettled: Vec<(Position, OutcomeCounts, Vec<TrafficMark>)>,
     said_done: bool,
     running: JoinSet<()>,
 }
@@ -345,7 +345,7 @@ impl ShardReaderState {
             self.myself.cast_after(LOST_GRACE, move || ShardReaderMsg::LostDue(open));
             return Ok(());
         }
-        self.unsettled.extend(report.prefix);
+        self.unsettled.extend(report.prefix.map(|(last, outcomes)| (last, outcomes, report.marks)));
         if self.ledger.resolve(report.number, report.ended_prefix).is_some() {
             self.args.news.send(LaneNews::Progress)?;
         }
@@ -378,8 +378,9 @@ impl ShardReaderState {
     }
 
     fn checkpointed(&mut self, checkpoint: Checkpoint) -> Result<(), ActorGone> {
-        for (_, outcomes) in self.unsettled.extract_if(.., |(last, _)| is_settled(last, &checkpoint)) {
+        for (_, outcomes, marks) in self.unsettled.extract_if(.., |(last, ..)| is_settled(last, &checkpoint)) {
             self.args.stats.settled(&self.args.shard, &outcomes);
+            self.args.stats.traffic().settle(SystemTime::now(), &marks);
         }
         if let Checkpoint::At(position) = &checkpoint {
             self.args.stats.checkpointed(&self.args.shard, position);

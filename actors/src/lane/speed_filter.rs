@@ -7,7 +7,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use crate::domain::{Outcome, SpeedEvent, SpeedMph};
 use crate::flow::{Batch, LaneFailure, Leftovers, Unread};
-use crate::observe::Outlet;
+use crate::observe::{Outlet, TrafficMark};
 use crate::wire::read_reading;
 
 pub(super) struct SpeedFilter;
@@ -51,12 +51,13 @@ impl Actor for SpeedFilter {
 }
 
 fn filter(batch: Batch<Unread>, limit: SpeedMph) -> Batch<SpeedEvent> {
-    batch.convert(|ticket, index, record, Unread| match read_reading(record) {
-        Ok(reading) if reading.speed > limit => Ok(Some(reading.to_event())),
-        Ok(_) => {
-            ticket.end(index, Outcome::UnderLimit);
-            Ok(None)
+    batch.convert(|ticket, index, record, Unread| {
+        let reading = read_reading(record).map_err(|error| error.to_string())?;
+        ticket.mark(index, TrafficMark::of(&reading, limit));
+        if reading.speed > limit {
+            return Ok(Some(reading.to_event()));
         }
-        Err(error) => Err(error.to_string()),
+        ticket.end(index, Outcome::UnderLimit);
+        Ok(None)
     })
 }

@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use super::Traffic;
 use crate::domain::{OutcomeCounts, Position, ShardId};
 use tokio::time::Instant;
 
 /// The counts of one application's lanes. A cheap handle.
 #[derive(Clone, Default, Debug)]
-pub struct LaneStats(Arc<Mutex<BTreeMap<ShardId, Lane>>>);
+pub struct LaneStats {
+    lanes: Arc<Mutex<BTreeMap<ShardId, Lane>>>,
+    traffic: Traffic,
+}
 
 #[derive(Debug)]
 struct Lane {
@@ -184,6 +188,12 @@ impl LaneStats {
         });
     }
 
+    /// Where the settled events came from; only enrich lanes have any.
+    #[must_use]
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
     /// Events that a lane has let in and that have not ended.
     #[must_use]
     pub fn in_lane(&self, shard: &ShardId) -> usize {
@@ -234,7 +244,7 @@ impl LaneStats {
 
     /// The map holds counters only, so a panic while it was locked leaves nothing half done.
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ShardId, Lane>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -8,6 +8,7 @@ mod lease_board;
 mod mailbox;
 mod meter;
 mod metered;
+mod traffic;
 
 pub use actor_table::{ActorRow, ActorState, ActorTable, Restart, Spot};
 pub use ingest_stats::{IngestSnapshot, IngestStats};
@@ -15,3 +16,4 @@ pub use lane_stats::{LaneSnapshot, LaneState, LaneStats, LeaseWrite, LeaseWrites
 pub use lease_board::{BoardSnapshot, LeaseBoard, LeaseState, SeenLease};
 pub use mailbox::{ActorGone, Mailbox, Outlet};
 pub use meter::{Meter, MeterSnapshot, Pausing, Waiting};
+pub use traffic::{Count, HourCount, Traffic, TrafficCounts, TrafficMark};

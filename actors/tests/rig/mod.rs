@@ -263,6 +263,12 @@ impl Rig {
         sum
     }
 
+    /// Events of the last hour, and violations among them.
+    pub(crate) fn traffic(&self) -> (u64, u64) {
+        let counts = self.stats.traffic().last(std::time::SystemTime::now(), 60);
+        counts.states.iter().fold((0, 0), |(events, violations), one| (events + one.events, violations + one.violations))
+    }
+
     /// Waits until so many events ended.
     pub(crate) async fn settled(&self, n_events: u64) {
         self.until(|rig| rig.outcomes().total() >= n_events, "events to end").await;

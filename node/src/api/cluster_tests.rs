@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use speedtrap_actors::cluster::{ClusterNode, ClusterView, Presence};
-use speedtrap_actors::domain::ShardId;
+use speedtrap_actors::domain::{ShardId, SpeedMph};
 use speedtrap_actors::flow::Pulse;
-use speedtrap_actors::observe::{ActorTable, LaneState, LaneStats, LeaseBoard, LeaseState, SeenLease};
+use speedtrap_actors::observe::{ActorTable, LaneState, LaneStats, LeaseBoard, LeaseState, SeenLease, TrafficMark};
 use speedtrap_actors::ports::PeerFailure;
+use speedtrap_actors::wire::read_reading;
 use tokio::sync::watch;
 
 use super::cluster::Reach;
@@ -289,4 +290,39 @@ async fn a_load_is_told_again_until_a_node_hears_it_and_to_nodes_that_link_up_la
     view.send_replace(known(vec![node("node-2#2", Presence::Linked)]));
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(others.told().is_empty(), "the minute is over");
+}
+
+fn settle(stats: &LaneStats, readings: &[(&str, u16)]) {
+    let mark = |(state, mph): &(&str, u16)| {
+        let json = json!({"iottimestamp": "", "licensePlate": "A", "longitude": "0", "latitude": "0", "city": "", "state": state, "speed": mph});
+        let reading = json.to_string();
+        TrafficMark::of(&read_reading(reading.as_bytes()).expect("a reading"), SpeedMph::new(75).expect("a speed"))
+    };
+    stats.traffic().settle(SystemTime::now(), &readings.iter().map(mark).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn the_map_adds_up_what_all_nodes_have_settled() {
+    let scene = scene(node("node-3#1", Presence::Dead)).await;
+    settle(&scene.served.enrich, &[("Iowa", 80), ("nowhere", 75), ("Maine", 40)]);
+    settle(&scene.lanes, &[("ia", 76), ("", 999)]);
+    let page = scene.served.get("/api/v1/map?window=5m").await.json();
+    assert_eq!((&page["schema"], &page["window_s"]), (&1.into(), &300.into()));
+    assert_eq!((&page["events"], &page["violations"]), (&5.into(), &3.into()));
+    assert_eq!(page["state_unknown"], json!({"events": 2, "violations": 1}));
+    assert_eq!(page["coordinates_off"], 3, "the middle of the Atlantic lies in no state");
+    let states = page["states"].as_array().expect("states");
+    let state = |code: &str| states.iter().find(|row| row["state"] == code).expect("the state");
+    assert_eq!(states.len(), 51);
+    assert_eq!(*state("IA"), json!({"state": "IA", "name": "Iowa", "events": 2, "violations": 2}));
+    let sum =
+        |rows: &Value| rows.as_array().expect("rows").iter().map(|row| row["events"].as_u64().expect("a count")).sum::<u64>();
+    assert_eq!((sum(&page["states"]) + 2, sum(&page["histogram"]["bins"]), sum(&page["hours"])), (5, 5, 5));
+    assert_eq!(page["silent"][0]["node"], "node-3", "{page}");
+
+    scene.others.be_silent(&["node-2#1"]);
+    let page = scene.served.get("/api/v1/map?window=5m").await.json();
+    assert_eq!((&page["events"], page["silent"].as_array().map(Vec::len)), (&5.into(), Some(2)), "its last answer counts");
+    assert_eq!(scene.served.get("/api/v1/map?window=2h").await.status, 400);
+    assert_eq!(scene.served.get("/api/v1/map").await.json()["window_s"], 900);
 }

@@ -13,6 +13,7 @@ mod letters;
 mod limits;
 mod load_news;
 mod loads;
+mod map;
 mod masking;
 mod metrics;
 mod node_view;
@@ -73,6 +74,7 @@ fn routes() -> Routes {
         .get("/api/v1/actors", VIEWER, read::actors)
         .get("/api/v1/nodes", VIEWER, read::nodes)
         .get("/api/v1/shards", VIEWER, read::shards)
+        .get("/api/v1/map", VIEWER, map::map)
         .act("/api/v1/nodes/{name}/drain", OPERATOR, acts, drain::drain)
         .get("/api/v1/stream", VIEWER, stream::stream)
         .get("/api/v1/dead-letters", VIEWER, letters::list)

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::audit::Audit;
 
 use super::loads::LoadRuns;
+use super::map::{TrafficPage, Window};
 use super::{ActorsPage, LanesPage, StatusPage};
 
 /// Lanes and counts of a node.
@@ -38,6 +39,8 @@ pub(crate) struct NodeView {
     pub(crate) drivers: Option<DriverCache>,
     /// What its ingest lane did, if it has one.
     pub(crate) ingest: Option<IngestStats>,
+    /// Readings above it are violations; `None` where no enrich lane runs.
+    pub(crate) limit_mph: Option<u16>,
     /// Whether it may act.
     pub(crate) pulse: Pulse,
     /// Tells the program that somebody asked it to drain.
@@ -115,6 +118,7 @@ impl NodeView {
             actors,
             drivers,
             ingest: None,
+            limit_mph: None,
             pulse,
             drain_asked: Notify::new(),
             started: Instant::now(),
@@ -130,7 +134,7 @@ impl NodeView {
             LANES => serde_json::to_vec(&LanesPage::of(self)),
             LOADS => serde_json::to_vec(&self.loads.all()),
             AUDIT => serde_json::to_vec(&self.audit.last()),
-            _ => return None,
+            _ => serde_json::to_vec(&TrafficPage::of(self, Window::of_page(name)?)),
         };
         // The pages hold names and numbers only, which always can be written.
         page.ok()
