@@ -11,6 +11,7 @@ mod run;
 mod signals;
 mod telemetry;
 mod tokens;
+mod trace;
 mod wiring;
 
 use std::process::ExitCode;

@@ -74,7 +74,7 @@ pub struct StoredLetter {
     /// Length of the whole record.
     pub payload_bytes: u64,
     /// Where the whole record is, if it is longer than what the row holds.
-    payload_object: Option<String>,
+    pub payload_object: Option<String>,
 }
 
 /// What became of an order about a letter.

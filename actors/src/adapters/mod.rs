@@ -24,6 +24,7 @@ mod letter_desk;
 mod mqtt;
 mod redshift_drivers;
 mod sns;
+mod trace_desk;
 mod warehouse_pool;
 
 pub use cached_drivers::{CachedDrivers, DriverCacheLimits, DriverCacheSnapshot};
@@ -43,4 +44,5 @@ pub use letter_desk::{LetterDesk, LetterPlaces, Settled, StoredLetter};
 pub use mqtt::{MqttBroker, MqttTls, MqttTlsError};
 pub use redshift_drivers::RedshiftDriverDirectory;
 pub use sns::SnsAlertSender;
+pub use trace_desk::{ArchiveObject, ScanPlace, StoredClaim, StreamReach, TraceDesk};
 pub use warehouse_pool::{WarehouseError, WarehouseOptions, warehouse_failure, warehouse_pool};

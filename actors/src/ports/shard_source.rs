@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use md5::{Digest, Md5};
 
 use super::RemoteFailure;
 use crate::domain::{Position, SequenceNumber, ShardId};
@@ -45,6 +46,18 @@ pub struct Shard {
     pub parents: Vec<ShardId>,
     /// First and last hash key, as decimal strings; `None` for DynamoDB streams.
     pub hash_range: Option<(String, String)>,
+}
+
+impl Shard {
+    /// Whether records with this partition key come to this shard: its MD5, as a number, lies in the shard's range
+    /// (<https://docs.aws.amazon.com/streams/latest/dev/key-concepts.html>).
+    #[must_use]
+    pub fn takes(&self, partition_key: &str) -> bool {
+        let hash = u128::from_be_bytes(Md5::digest(partition_key).into());
+        let number = |text: &str| text.parse::<u128>().ok();
+        let range = self.hash_range.as_ref().and_then(|(first, last)| Some(number(first)?..=number(last)?));
+        range.is_some_and(|range| range.contains(&hash))
+    }
 }
 
 /// Where to start reading a shard.
@@ -98,4 +111,24 @@ pub enum SourceError {
     /// A failure outside the records.
     #[error(transparent)]
     Remote(#[from] RemoteFailure),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_comes_to_the_shard_whose_range_holds_its_md5() {
+        let shard = |first: &str, last: &str| Shard {
+            id: ShardId::new("s"),
+            parents: Vec::new(),
+            hash_range: Some((first.to_owned(), last.to_owned())),
+        };
+        // MD5("") = d41d8cd98f00b204e9800998ecf8427e, whose first bit is set.
+        let middle = "170141183460469231731687303715884105728";
+        let (low, high) = (shard("0", "170141183460469231731687303715884105727"), shard(middle, &u128::MAX.to_string()));
+        assert!(high.takes("") && !low.takes(""));
+        assert_eq!(low.takes("4-2288B"), !high.takes("4-2288B"));
+        assert!(!Shard { hash_range: None, ..low }.takes("4-2288B"));
+    }
 }

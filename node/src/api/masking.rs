@@ -6,7 +6,7 @@ use serde_json::Value;
 const PERSONAL: [&str; 7] = ["first_name", "last_name", "myphone", "phonenumber", "phoneNumber", "email", "address"];
 
 /// A plate by its first three characters.
-pub(super) fn plate(text: &str) -> String {
+pub(crate) fn plate(text: &str) -> String {
     let mut shown: String = text.trim().chars().take(3).collect();
     shown.push('…');
     shown

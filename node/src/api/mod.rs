@@ -43,6 +43,7 @@ pub(crate) use gate::Gate;
 use lanes_page::LanesPage;
 pub(crate) use letters::{LetterOrder, LetterPage, LettersPage, MOST_ORDERED, OrderEnd};
 use limits::Limit;
+pub(crate) use masking::plate as masked_plate;
 pub(crate) use node_view::{ApplicationView, CacheCounts, DriverCache, NodeView, Phase};
 #[cfg(test)]
 pub(crate) use pages::LastRestart;

@@ -15,6 +15,7 @@ mod shards;
 mod status;
 mod table;
 mod token;
+mod trace;
 
 use clap::{Parser, Subcommand};
 
@@ -97,6 +98,18 @@ Examples:
   speedtrap audit
   speedtrap audit --json")]
     Audit(client::NodeArgs),
+    /// Tells what became of one event, or of the latest events of a plate: the evidence when a driver objects.
+    #[command(after_help = "\
+Examples:
+  speedtrap trace RTRPIIOT-k2x9-17
+  speedtrap trace 4-2288B --limit 3
+  speedtrap trace 4-2288B --at 2026-01-31T12:00:00Z --within 5min
+  speedtrap trace RTRPIIOT-k2x9-17 --reveal --reason 'the driver objects, case 17' --json
+
+It reads the tables, the streams and the archive with your own access to AWS, and asks no node. Persons are masked unless --reveal
+is given. Exit codes: 0 told, 3 told with gaps (something could not be looked at), 4 nothing is known of it, 5 AWS refused,
+69 AWS cannot be reached.")]
+    Trace(trace::TraceArgs),
     /// Has a node finish what it has begun, hand its leases over and exit.
     #[command(after_help = "\
 Examples:
@@ -151,6 +164,7 @@ impl Cli {
             Command::Audit(args) => audit::audit(&args),
             Command::Completions(args) => Ok(manual::completions(&args)),
             Command::Man(args) => manual::man(&args),
+            Command::Trace(args) => trace::trace(&args),
             Command::Drain(args) => drain::drain(&args),
             Command::Token(args) => token::token(args),
             Command::Device(args) => device::device(args),

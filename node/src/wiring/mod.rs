@@ -5,6 +5,7 @@ mod cluster;
 mod dashboard;
 mod ingest;
 mod resources;
+mod trace;
 mod warehouse;
 
 use std::num::NonZeroU32;
@@ -32,6 +33,7 @@ pub(crate) use clients::sdk_config;
 pub(crate) use cluster::{ClusterParts, now_ms};
 pub(crate) use dashboard::dashboard_parts;
 pub(crate) use resources::refusal;
+pub(crate) use trace::{TraceTools, trace_tools};
 
 /// One try of a call; the connection within it has 2 s.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
