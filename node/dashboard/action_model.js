@@ -41,11 +41,13 @@ export function isReady({ preview, typed, reason, who, busy }) {
 /** How an action stands, in words. @param {any} action */
 export function standing(action) {
   const { progress, outcome, state } = action;
-  const left = progress?.left ? `, ${progress.left} left as they are` : '';
-  const part = progress && progress.total ? ` ${progress.done} of ${progress.total}${left}` : '';
+  const part = progress && progress.total ? ` ${progress.total - progress.left} of ${progress.total}` : '';
   const word = { intent: 'Noted in the audit', running: 'Running', done: 'Done', failed: 'Failed', cancelled: 'Cancelled' }[state] ?? state;
   return `${word}${part ? `:${part}` : ''}${outcome ? `${part ? ';' : ':'} ${outcome}` : ''}`;
 }
+
+/** Whether it can be broken off between two of its steps. @param {string} kind */
+export const canStop = (kind) => ['redrive', 'discard', 'rebalance'].includes(kind);
 
 /** @param {any} action */
 export const isOver = (action) => ['done', 'failed', 'cancelled'].includes(action.state);

@@ -1,7 +1,7 @@
 // Asks before something is done: what will happen, why, and the words typed once more; then shows what became of it.
 // @ts-check
 import { get, may, ownName, post, Refused, session } from './api.js';
-import { isOver, isReady, KINDS, riskWords, standing } from './action_model.js';
+import { canStop, isOver, isReady, KINDS, riskWords, standing } from './action_model.js';
 import { h, tell } from './dom.js';
 
 /** How often a running action is looked at, and for how long one that does not end. */
@@ -95,7 +95,7 @@ export function ask({ kind, target, options = {}, fields, asked, id, done }) {
     bar.hidden = isOver(action);
     if (action.progress?.total) {
       bar.max = action.progress.total;
-      bar.value = action.progress.done + (action.progress.left ?? 0);
+      bar.value = action.progress.total - action.progress.left;
     }
   }
 
@@ -129,7 +129,7 @@ export function ask({ kind, target, options = {}, fields, asked, id, done }) {
     try {
       const { action_id: name } = await post('/api/v1/actions', { token: preview.token, reason: reason.value.trim(), confirm_text: typed.value.trim() }, { 'idempotency-key': key });
       running = name;
-      tell(close, kind === 'redrive' || kind === 'discard' ? 'Stop' : 'Close');
+      tell(close, canStop(kind) ? 'Stop' : 'Close');
       run.hidden = true;
       await follow(name);
     } catch (error) {
@@ -151,7 +151,7 @@ export function ask({ kind, target, options = {}, fields, asked, id, done }) {
     if (running !== null && close.textContent === 'Stop') {
       try {
         await post(`/api/v1/actions/${encodeURIComponent(running)}/cancel`, {});
-        tell(said, 'Stopping after the letter in work…');
+        tell(said, 'Stopping after the step in work…');
       } catch (error) {
         tell(said, /** @type {Error} */ (error).message);
       }

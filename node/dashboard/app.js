@@ -180,6 +180,8 @@ function signInDialog() {
   const form = h(
     'form', { 'data-testid': 'sign-in' },
     h('p', {}, 'This node has to know who looks. ', h('code', {}, 'speedtrap token new'), ' makes a token for each user; it is shown once.'),
+    // Password managers want a name beside it.
+    h('input', { type: 'text', autocomplete: 'username', value: 'speedtrap', hidden: true }),
     h('label', { for: 'token' }, 'Your token'), token, said, h('div', { class: 'buttons' }, h('button', { class: 'primary', 'data-testid': 'sign-in-run' }, 'Sign in'))
   );
   form.addEventListener('submit', async (event) => {

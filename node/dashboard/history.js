@@ -13,7 +13,7 @@ export function standing(node, said) {
   if (node.presence === 'dead') return 'lost';
   if (node.presence === 'suspect') return 'suspect';
   if (said?.silent) return 'stale';
-  if (node.draining) return said?.status?.state === 'running' ? 'resting' : 'draining';
+  if (node.draining) return said?.status?.state === 'aside' ? 'resting' : 'draining';
   return said?.status?.state === 'starting' ? 'starting' : 'up';
 }
 

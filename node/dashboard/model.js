@@ -20,7 +20,7 @@ export const LATE_MS = 10_000;
 /** The state of a page that has heard nothing yet. */
 export function empty() {
   return {
-    seq: 0, epoch: '', at: 0, heard: 0, rows: new Map(), shape: 0, status: null, nodes: null, shards: null, restarts: [], silent: [], findings: [],
+    seq: 0, epoch: '', at: 0, heard: 0, rows: new Map(), shape: 0, status: null, nodes: null, shards: null, restarts: [], silent: [], findings: [], notes: [], kpis: {},
     samples: [],
     // What this operator has asked for and is not seen yet: target -> { kind, id }.
     asked: new Map(),
@@ -54,7 +54,7 @@ export function apply(state, frame, now) {
   }
   Object.assign(state, {
     seq: frame.seq, epoch: frame.epoch, at: frame.at, heard: now, status: frame.status, nodes: frame.nodes, shards: frame.shards,
-    restarts: frame.restarts, silent: frame.silent, findings: found(frame),
+    restarts: frame.restarts, silent: frame.silent, findings: found(frame), notes: frame.notes ?? [], kpis: frame.kpis ?? {},
   });
   sample(state, now);
   return true;
@@ -62,8 +62,8 @@ export function apply(state, frame, now) {
 
 /** The whole of what was heard, for a tab that comes later. @param {any} state */
 export function whole(state) {
-  const { seq, epoch, at, status, nodes, shards, restarts, silent, findings } = state;
-  return { schema: 1, full: true, seq, epoch, at, status, nodes, shards, restarts, silent, findings, actors: { rows: [...state.rows.values()], removed: [] } };
+  const { seq, epoch, at, status, nodes, shards, restarts, silent, findings, notes, kpis } = state;
+  return { schema: 1, full: true, seq, epoch, at, status, nodes, shards, restarts, silent, findings, notes, kpis, actors: { rows: [...state.rows.values()], removed: [] } };
 }
 
 /** The findings of a frame, critical ones first and the oldest of a kind first. @param {any} frame */
@@ -92,6 +92,19 @@ function sample(state, now) {
     const old = state.samples[i];
     if (now - old.now > RATE_OVER_MS + 2_000) old.rows = old.processes = old.lanes = null;
   }
+}
+
+/**
+ * Remote calls of all nodes, those to one resource put together: the slowest and the longest failing count.
+ * @param {any} state @param {(call: any) => boolean} wanted
+ */
+export function slowest(state, wanted) {
+  let p95 = null;
+  for (const { silent, status } of state.status.nodes) {
+    if (silent) continue;
+    for (const call of status?.facts?.calls ?? []) if (wanted(call)) p95 = most(p95, call.p95_ms);
+  }
+  return p95;
 }
 
 /** Counters of the whole cluster. @param {any} state */

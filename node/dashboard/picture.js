@@ -1,8 +1,8 @@
 // The way of an event as one picture: stages with how they spend their time, what they read from and write to.
 // @ts-check
 import { s, tell } from './dom.js';
-import { HELD_UP, NEAR_LIMIT, perSecond, stagesByRole } from './model.js';
-import { brief, count, micros, percent, rate } from './words.js';
+import { HELD_UP, NEAR_LIMIT, perSecond, slowest, stagesByRole } from './model.js';
+import { brief, count, micros, percent, rate, span } from './words.js';
 
 /** Boxes: x, y, width, then a role and a kind of actor, or a name. */
 const TOP = 8;
@@ -57,7 +57,11 @@ export function picture() {
       const open = (role) => state.shards.shards.filter((shard) => shard.role === role && shard.state !== 'ended').length;
       const looked = state.samples.at(-1)?.totals.cache;
       const known = looked && looked.known && looked.hits + looked.misses > 0;
-      const say = { in: `${count(open('enrich'))} shards`, out: published === null ? 'unknown' : `${shortRate(published)}/s`, back: `${count(open('notify'))} shards`, sns: `${shortRate(texts)}/s`, db: `${shortRate(over)}/s`, s3: `${shortRate(archived)}/s`, rs: known ? `hits ${percent(looked.hits / (looked.hits + looked.misses))}` : 'hits unknown' };
+      const late = (resource) => {
+        const p95 = slowest(state, (call) => call.resource === resource);
+        return p95 === null ? '' : `p95 ${span(p95)}`;
+      };
+      const say = { in: `${count(open('enrich'))} shards`, out: published === null ? 'unknown' : `${shortRate(published)}/s`, back: `${count(open('notify'))} shards`, sns: `${shortRate(texts)}/s`, db: `${shortRate(over)}/s`, s3: `${shortRate(archived)}/s`, rs: [known ? `hits ${percent(looked.hits / (looked.hits + looked.misses))}` : 'hits unknown', late('warehouse')].filter(Boolean).join(', ') };
       for (const [id, text] of Object.entries(say)) tell(boxes.get(id)?.low, text);
       tell(within, under === null ? '' : `${shortRate(under)}/s within the limit`);
       const lost = ends('enrich', 'owner_unknown');

@@ -43,7 +43,7 @@ export function treegrid({ onChoose, onOrder, order: first = 'name', wide = true
   const sheet = h('div', { class: 'sheet', role: 'rowgroup' });
   const columns = COLUMNS.filter(([id]) => wide || (id !== 'age' && id !== 'waiting'));
   const heads = columns.map(([id, text]) =>
-    h('span', { role: 'columnheader', class: LEFT.includes(id) ? null : 'number' }, h('button', { type: 'button', class: 'sort', tabindex: wide ? 0 : -1, click: () => sort(id) }, text))
+    h('span', { role: 'columnheader', 'data-field': id, class: LEFT.includes(id) ? null : 'number' }, h('button', { type: 'button', class: 'sort', tabindex: wide ? 0 : -1, click: () => sort(id) }, text))
   );
   const head = h('div', { role: 'rowgroup', class: 'heads' }, h('div', { class: 'tree-row', role: 'row', 'aria-rowindex': 1 }, ...heads));
   const view = h('div', { class: 'view', tabindex: -1 }, sheet);
@@ -58,14 +58,19 @@ export function treegrid({ onChoose, onOrder, order: first = 'name', wide = true
     element.setAttribute('aria-rowcount', String(shown.length + 1));
   }
 
-  /** @param {string} id */
-  function sort(id) {
-    if (order === id) up = !up;
-    else [order, up] = [id, id === 'name'];
+  function mark() {
     heads.forEach((cell, at) => {
       if (columns[at][0] === order) cell.setAttribute('aria-sort', up ? 'ascending' : 'descending');
       else cell.removeAttribute('aria-sort');
     });
+  }
+  mark();
+
+  /** @param {string} id */
+  function sort(id) {
+    if (order === id) up = !up;
+    else [order, up] = [id, id === 'name'];
+    mark();
     onOrder?.(order === 'name' && up ? '' : `${up ? '+' : ''}${order}`);
     if (!forest) return;
     flatten();

@@ -3,7 +3,8 @@
 import { h, tell } from '../dom.js';
 import { ago, many } from '../words.js';
 
-const SEVERITY = { critical: ['✕', 'Critical', 'bad'], warning: ['▲', 'Warning', 'busy'] };
+const SEVERITY = {
+  info: ['●', 'Note', 'muted'], critical: ['✕', 'Critical', 'bad'], warning: ['▲', 'Warning', 'busy'] };
 
 export const severity = (finding) => SEVERITY[/** @type {keyof typeof SEVERITY} */ (finding.severity)] ?? SEVERITY.warning;
 
@@ -22,7 +23,7 @@ export function findings() {
     const [glyph, word, kind] = severity(finding);
     const [text, more] = [h('span', {}), h('small', { class: 'muted' })];
     const link = h('a', {}, h('strong', { class: kind }, `${glyph} ${word} `), text);
-    const item = h('li', { 'data-testid': 'finding', 'data-rule': finding.rule, 'data-severity': finding.severity, 'data-target': finding.target, 'data-node': finding.node }, link, more);
+    const item = h('li', { 'data-testid': finding.severity === 'info' ? 'note' : 'finding', 'data-rule': finding.rule, 'data-severity': finding.severity, 'data-target': finding.target, 'data-node': finding.node }, link, more);
     return { item, link, text, more };
   }
 
@@ -35,7 +36,8 @@ export function findings() {
       tell(title, found.length === 0 ? '● No findings' : many(found.length, 'finding'));
       title.dataset.value = String(found.length);
       const here = new Set();
-      found.forEach((finding, at) => {
+      // Notes make nothing unhealthy, and do not count.
+      [...found, ...state.notes].forEach((finding, at) => {
         const name = finding.id ?? finding.text;
         here.add(name);
         if (!items.has(name)) items.set(name, made(finding));

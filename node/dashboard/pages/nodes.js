@@ -78,7 +78,7 @@ export function nodesTable({ short, history }) {
     const box = h('span', { class: 'buttons' }, drain, resume);
     box.turn = (row) => {
       if (drain) drain.hidden = !['up', 'starting'].includes(row.stands);
-      if (resume) resume.hidden = row.stands !== 'resting';
+      if (resume) resume.hidden = !['resting', 'draining'].includes(row.stands);
     };
     return box;
   }

@@ -4,11 +4,11 @@ import { choropleth, histogram, spark } from '../charts.js';
 import { h, panel, tell } from '../dom.js';
 import { grid } from '../grid.js';
 import { STATES } from '../map_model.js';
-import { LATE_MS, perSecond, rateSeries, series, totals } from '../model.js';
+import { LATE_MS, perSecond, rateSeries, series, slowest, totals } from '../model.js';
 import { picture } from '../picture.js';
 import { remote } from '../remote.js';
 import { treegrid } from '../tree.js';
-import { ago, count, many, micros, percent, rate, shortShard, span } from '../words.js';
+import { ago, count, many, percent, rate, shortShard, span } from '../words.js';
 import { actionButton } from '../actions.js';
 import { findings } from './findings.js';
 import { outlines } from './map.js';
@@ -23,7 +23,7 @@ const HOUR_MS = 3_600_000;
 /** @param {{ go: (page: string, query?: Record<string, string>) => void, windowOf: () => string, history: () => any }} context */
 export function overview({ go, windowOf, history }) {
   const found = findings();
-  const tiles = new Map(['events', 'cache', 'warehouse', 'texts', 'lag', 'restarts', 'dead-letters'].map((id) => [id, tile(id)]));
+  const tiles = new Map(['events', 'cache', 'queries', 'texts', 'lag', 'restarts', 'dead-letters'].map((id) => [id, tile(id)]));
   const way = picture();
   const tree = treegrid({ wide: false, onChoose: (name) => go('actors', { open: name }) });
   const few = h('span', { class: 'muted' });
@@ -158,24 +158,24 @@ function numbers(state, tiles, letters) {
   put('events', { title: 'Events in', raw: now.events, value: rate(events), unit: '/s', text: `${count(now.events)} in all, ${share(now.events - now.under, now.events)} above the limit`, values: rateSeries(state, (it) => it.events) });
   const ratio = now.cache.known && looked ? now.cache.hits / looked : null;
   put('cache', { title: 'Cache hit ratio', raw: ratio, value: percent(ratio), text: `${count(now.cache.entries)} plates in cache`, bad: ratio !== null && looked > 1_000 && ratio < 0.8, values: series(state, (it) => (it.cache.hits + it.cache.misses ? it.cache.hits / (it.cache.hits + it.cache.misses) : null)) });
-  put('warehouse', warehouse(state, now));
+  put('queries', warehouse(state, now));
   const texts = perSecond(state, (it) => it.texts);
   put('texts', { title: 'Texts sent', raw: now.texts, value: count(now.texts), text: `${texts === null ? 'unknown' : rate(texts * 60)}/min, ${count(now.suppressed)} suppressed, ${count(now.repeats)} may be repeats`, values: rateSeries(state, (it) => it.texts) });
   put('lag', { title: 'Worst shard lag', raw: now.lag, value: span(now.lag), text: late ? `${late.role} ${shortShard(late.shard)} on ${late.node ?? late.worker ?? 'nobody'}` : 'no shard is read', bad: (now.lag ?? 0) > LATE_MS, values: series(state, (it) => it.lag) });
   put('restarts', { title: 'Restarts, 1 h', raw: recent.length, value: count(recent.length), text: `${count(soon.length)} in the last 5 min, ${count(now.restarts)} of all actors there are`, bad: soon.length > 0, values: series(state, (it) => it.restarts) });
+  const open = letters?.open ?? state.kpis.dead_letters_open ?? null;
   const stages = new Map();
   for (const letter of letters?.letters ?? []) stages.set(letter.stage, (stages.get(letter.stage) ?? 0) + 1);
   const by = [...stages].map(([stage, n]) => `${n} ${stage}`).join(', ');
-  put('dead-letters', { title: 'Dead letters', raw: letters?.open ?? null, value: count(letters?.open), unit: letters ? ' open' : '', text: letters ? by || 'nothing waits for anybody' : 'not read yet', bad: (letters?.open ?? 0) > 0 });
+  put('dead-letters', { title: 'Dead letters', raw: open, value: count(open), unit: open === null ? '' : ' open', text: letters ? by || 'nothing waits for anybody' : 'not read yet', bad: (open ?? 0) > 0 });
 }
 
 /** @param {any} state @param {any} now */
 function warehouse(state, now) {
-  const caches = state.status.nodes.map((node) => node.status?.cache).filter(Boolean);
-  const p95s = caches.map((cache) => cache.query_p95_us).filter((it) => it !== null && it !== undefined);
+  const p95 = slowest(state, (call) => call.resource === 'warehouse');
   const queries = perSecond(state, (it) => it.cache.queries);
-  const values = rateSeries(state, (it) => it.cache.queries);
   const told = `${rate(queries)} queries/s, ${count(now.cache.queries)} in all`;
-  if (p95s.length === 0) return { title: 'Warehouse', raw: now.cache.queries, value: rate(queries), unit: ' queries/s', text: `${count(now.cache.queries)} in all`, values };
-  return { title: 'Warehouse p95', raw: Math.max(...p95s), value: micros(Math.max(...p95s)), text: told, values };
+  const values = rateSeries(state, (it) => it.cache.queries);
+  if (p95 === null) return { title: 'Warehouse', raw: now.cache.queries, value: rate(queries), unit: ' queries/s', text: `${count(now.cache.queries)} in all`, values };
+  return { title: 'Warehouse p95', raw: now.cache.queries, value: span(p95), text: told, values };
 }

@@ -5,7 +5,7 @@ import { h, panel } from '../dom.js';
 import { grid } from '../grid.js';
 import { HELD_UP, level, NEAR_LIMIT, perSecond, STAGES, stagesByRole } from '../model.js';
 import { picture } from '../picture.js';
-import { count, micros, percent, rate } from '../words.js';
+import { count, micros, percent, rate, span } from '../words.js';
 
 export const legend = () =>
   h('span', { class: 'legend' }, ...[['idle', 'idle'], ['busy', 'busy'], ['near', 'busy over 80 %'], ['waits', 'waiting for what is behind']].map(([kind, text]) => h('span', {}, h('i', { class: kind }), text)));
@@ -53,8 +53,18 @@ const CACHE_COLUMNS = [
   bare('misses', 'Asked for', (row) => row.misses, count),
   bare('queries', 'Queries', (row) => row.queries, count),
   bare('entries', 'Plates', (row) => row.entries, count),
-  bare('query-p95', 'Query, p95', (row) => row.query_p95_us, micros),
-  bare('pool', 'Wait for a connection', (row) => row.pool_waiting, count),
+];
+
+const CALL_COLUMNS = [
+  { id: 'node', head: 'Node', order: (row) => row.node, show: (row) => row.node },
+  { id: 'user', head: 'For', order: (row) => row.user, show: (row) => row.user },
+  { id: 'call', head: 'Call', order: (row) => row.call, show: (row) => row.call },
+  { id: 'resource', head: 'To', order: (row) => row.resource, show: (row) => row.resource },
+  bare('answered', 'Answered', (row) => row.answered, count),
+  bare('failed', 'Failed', (row) => row.failed, count),
+  bare('p95', 'p95, last 10 s', (row) => row.p95_ms, span),
+  bare('unanswered', 'Oldest open', (row) => row.unanswered_ms, (ms) => (ms === null || ms === undefined ? 'none' : span(ms))),
+  { id: 'failure', head: 'Last failure', kind: 'long', show: (row) => ({ text: row.last_failure ? `${row.streak ? `✕ ${count(row.streak)} in a row: ` : ''}${row.last_failure}` : 'none', title: row.last_failure, kind: row.streak ? 'bad' : 'muted' }) },
 ];
 
 const END_COLUMNS = [
@@ -68,6 +78,7 @@ export function pipeline() {
   const way = picture();
   const stages = grid({ label: 'Stages', key: (row) => `${row.role}/${row.kind}`, testid: 'stage-row', attributes: (row) => ({ 'data-stage': `${row.role}/${row.kind}` }), columns: STAGE_COLUMNS, empty: 'No stage runs.' });
   const caches = grid({ label: 'Driver caches', key: (row) => row.node, testid: 'cache-row', attributes: (row) => ({ 'data-node': row.node }), columns: CACHE_COLUMNS, empty: 'No node looks drivers up.' });
+  const calls = grid({ label: 'Remote calls', key: (row) => `${row.node} ${row.user} ${row.call} ${row.resource}`, testid: 'call-row', attributes: (row) => ({ 'data-call': `${row.user}/${row.call}` }), columns: CALL_COLUMNS, empty: 'No node tells of its calls.' });
   const ends = grid({ label: 'How events ended', key: (row) => `${row.role}/${row.outcome}`, testid: 'outcome-row', attributes: (row) => ({ 'data-outcome': `${row.role}/${row.outcome}` }), columns: END_COLUMNS, empty: 'None ended yet.' });
   const told = h('span', { class: 'muted' }, 'OK up to 10 % waiting, LOW up to 50 %, HIGH above; the highest of a stage’s actors counts, over the last 10 s');
   return {
@@ -76,7 +87,8 @@ export function pipeline() {
       { class: 'stack' },
       panel('Pipeline', { class: 'pipeline' }, [h('span', { class: 'muted' }, 'events a second, mean of the last 10 s'), h('span', { class: 'gap' }), legend()], h('div', { class: 'scroll' }, way.element)),
       panel('Stages', {}, [told], h('div', { class: 'scroll' }, stages.element)),
-      h('div', { class: 'pair' }, panel('Driver caches', {}, [], h('div', { class: 'scroll' }, caches.element)), panel('How events ended', {}, [], h('div', { class: 'scroll' }, ends.element)))
+      h('div', { class: 'pair' }, panel('Driver caches', {}, [], h('div', { class: 'scroll' }, caches.element)), panel('How events ended', {}, [], h('div', { class: 'scroll' }, ends.element))),
+      panel('Remote calls', {}, [h('span', { class: 'muted' }, 'to the warehouse and for texts, and those that fare badly')], h('div', { class: 'scroll' }, calls.element))
     ),
     /** @param {any} state */
     show(state) {
@@ -88,6 +100,7 @@ export function pipeline() {
         Object.entries(counts).filter(([, n]) => n > 0).map(([outcome, n]) => ({ role, outcome, n, rate: perSecond(state, (it) => it.ends[role]?.[outcome] ?? 0) }))
       );
       ends.show(rows);
+      calls.show(state.status.nodes.flatMap((node) => (node.silent ? [] : (node.status?.facts?.calls ?? [])).map((call) => ({ node: node.name, ...call }))));
     },
   };
 }

@@ -51,7 +51,7 @@ test('a node stands as its row, its link and its answer say', () => {
   const said = (more) => ({ silent: null, status: { state: 'running' }, ...more });
   for (const [one, other, expected] of [
     [node(), said(), 'up'], [node(), said({ status: { state: 'starting' } }), 'starting'], [node({ draining: true }), said({ status: { state: 'draining' } }), 'draining'],
-    [node({ draining: true }), said(), 'resting'], [node(), said({ silent: 'no answer' }), 'stale'], [node({ presence: 'suspect' }), said(), 'suspect'],
+    [node({ draining: true }), said({ status: { state: 'aside' } }), 'resting'], [node(), said({ silent: 'no answer' }), 'stale'], [node({ presence: 'suspect' }), said(), 'suspect'],
     [node({ presence: 'dead' }), said({ silent: 'dead' }), 'lost'], [node({ presence: 'left' }), undefined, 'left'],
   ]) assert.equal(standing(one, other), expected);
 });
@@ -94,7 +94,7 @@ test('questions name what they are about, and what loses work takes an admin', (
 });
 
 test('how an action stands is told in words', () => {
-  assert.equal(outcome({ state: 'running', progress: { done: 3, left: 1, total: 10 }, outcome: null }), 'Running: 3 of 10, 1 left as they are');
+  assert.equal(outcome({ state: 'running', progress: { done: 2, left: 7, total: 10 }, outcome: null }), 'Running: 3 of 10');
   assert.equal(outcome({ state: 'done', progress: null, outcome: 'it runs again' }), 'Done: it runs again');
   assert.deepEqual(['intent', 'running', 'done', 'failed', 'cancelled'].map((state) => isOver({ state })), [false, false, true, true, true]);
 });
