@@ -115,7 +115,7 @@ const SHOWN_AS = { up: 'good', starting: 'busy', draining: 'busy', resting: 'bus
 const MARKS = { up: '▲', starting: '△', draining: '◆', resting: '◆', stale: '!', suspect: '!', lost: '✕', left: '✕' };
 
 /** A node's comings and goings of the last 15 minutes. @param {any[]} changes @param {number} now */
-export function timeline(changes, now, width = 110) {
+export function timeline(changes, now, width) {
   const parts = stretches(changes, now, 15 * 60_000);
   const told = parts.filter((part) => part.came).map((part) => `${part.what} at ${clock(part.at)}`).join(', ') || 'nothing changed while this page watched';
   const chart = s('svg', { width, height: 15, viewBox: `0 0 ${width} 15`, role: 'img', 'aria-label': told, class: 'timeline' }, s('title', {}, told));

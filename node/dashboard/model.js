@@ -20,7 +20,7 @@ export const LATE_MS = 10_000;
 /** The state of a page that has heard nothing yet. */
 export function empty() {
   return {
-    seq: 0, epoch: '', at: 0, heard: 0, rows: new Map(), shape: 0, status: null, nodes: null, shards: null, restarts: [], silent: [], findings: [], notes: [], kpis: {},
+    seq: 0, epoch: '', at: 0, heard: 0, rows: new Map(), shape: 0, status: null, nodes: null, shards: null, restarts: [], silent: [], stale: new Map(), findings: [], notes: [], kpis: {},
     samples: [],
     // What this operator has asked for and is not seen yet: target -> { kind, id }.
     asked: new Map(),
@@ -54,7 +54,7 @@ export function apply(state, frame, now) {
   }
   Object.assign(state, {
     seq: frame.seq, epoch: frame.epoch, at: frame.at, heard: now, status: frame.status, nodes: frame.nodes, shards: frame.shards,
-    restarts: frame.restarts, silent: frame.silent, findings: found(frame), notes: frame.notes ?? [], kpis: frame.kpis ?? {},
+    restarts: frame.restarts, silent: frame.silent, stale: stale(frame), findings: found(frame), notes: frame.notes ?? [], kpis: frame.kpis ?? {},
   });
   sample(state, now);
   return true;
@@ -65,6 +65,9 @@ export function whole(state) {
   const { seq, epoch, at, status, nodes, shards, restarts, silent, findings, notes, kpis } = state;
   return { schema: 1, full: true, seq, epoch, at, status, nodes, shards, restarts, silent, findings, notes, kpis, actors: { rows: [...state.rows.values()], removed: [] } };
 }
+
+/** How old what is known of a node's actors is, for nodes that do not answer. @param {any} frame @returns {Map<string, number | null>} */
+const stale = (frame) => new Map(frame.silent.map((node) => [node.node, node.last_heard_ms]));
 
 /** The findings of a frame, critical ones first and the oldest of a kind first. @param {any} frame */
 function found(frame) {

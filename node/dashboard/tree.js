@@ -5,7 +5,7 @@ import { h, tell } from './dom.js';
 import { filter, gardener, isTrouble, lines } from './forest.js';
 import { FILLED_MAILBOX, LONG_MAILBOX } from './model.js';
 import { measured } from './stream.js';
-import { brief, micros, percent, rate, span } from './words.js';
+import { brief, micros, percent, rate, span, UNKNOWN } from './words.js';
 
 const ROW = 24;
 /** Rows made above and below those in sight. */
@@ -21,9 +21,13 @@ const LEFT = ['name', 'state', 'mailbox', 'restarts'];
 
 const STOPPING = { 'restart-actor': 'Restarting…', 'drain-actor': 'Draining…', 'kill-actor': 'Stopping…' };
 
-/** Glyph, word and colour of an actor's state. @param {any} place @param {any} asked */
-export function standing({ row, below }, asked) {
-  if (asked && (asked.id === row.id || row.state !== 'running')) return ['◐', STOPPING[asked.kind] ?? 'Stopping…', 'busy'];
+/**
+ * Glyph, word and colour of an actor's state.
+ * @param {any} place @param {any} asked what the operator asked of it @param {number | null | undefined} stale how old this is; undefined: fresh
+ */
+export function standing({ row, below }, asked, stale) {
+  if (stale !== undefined) return ['✕', `Stale ${stale === null ? '' : span(stale)}`, 'bad'];
+  if (asked && asked.kind in STOPPING && (asked.id === row.id || row.state !== 'running')) return ['◐', STOPPING[/** @type {keyof typeof STOPPING} */ (asked.kind)], 'busy'];
   if (row.state === 'backoff') return ['↻', 'Backoff', 'bad'];
   if (below.trouble && !isTrouble(row)) return ['▲', 'Child trouble', 'busy'];
   if (row.state === 'stopped') return ['■', 'Stopped', 'muted'];
@@ -46,7 +50,7 @@ export function treegrid({ onChoose, onOrder, order: first = 'name', wide = true
     h('span', { role: 'columnheader', 'data-field': id, class: LEFT.includes(id) ? null : 'number' }, h('button', { type: 'button', class: 'sort', tabindex: wide ? 0 : -1, click: () => sort(id) }, text))
   );
   const head = h('div', { role: 'rowgroup', class: 'heads' }, h('div', { class: 'tree-row', role: 'row', 'aria-rowindex': 1 }, ...heads));
-  const view = h('div', { class: 'view', tabindex: -1 }, sheet);
+  const view = h('div', { class: 'view', role: 'presentation', tabindex: -1 }, sheet);
   const element = h('div', { class: `tree ${wide ? 'full' : 'short'}`, role: 'treegrid', 'aria-label': 'Supervision trees of all nodes', 'aria-colcount': columns.length }, head, view);
 
   const narrowed = () => wanted !== '' || onlyTrouble;
@@ -104,7 +108,8 @@ export function treegrid({ onChoose, onOrder, order: first = 'name', wide = true
   function number(entry, id, text, bare, kind = '') {
     const node = entry.cells[id];
     if (!node) return;
-    set(entry, id, text, (it) => tell(node, it));
+    // There is no room for a word.
+    set(entry, id, text === UNKNOWN ? '?' : text, (it) => tell(node, it));
     attribute(entry, node, `${id}=`, 'data-value', bare ?? 'unknown');
     set(entry, `${id}:`, kind, (it) => (node.className = `${LEFT.includes(id) ? '' : 'number'} ${it}`.trim()));
   }
@@ -135,7 +140,8 @@ export function treegrid({ onChoose, onOrder, order: first = 'name', wide = true
     attribute(entry, line, 'chosen', 'aria-selected', place.name === chosen);
     attribute(entry, line, 'tab', 'tabindex', at === current ? 0 : -1);
     set(entry, 'twist', isParent ? (isOpen ? '▾' : '▸') : '', (it) => tell(entry.twist, it));
-    const [glyph, word, kind] = standing(place, state.asked.get(place.name));
+    const [glyph, word, kind] = standing(place, state.asked.get(place.name), state.stale.get(row.node));
+    set(entry, 'old', state.stale.has(row.node), (it) => line.classList.toggle('old', it));
     number(entry, 'state', `${glyph} ${word}`, row.state, kind);
     mailbox(entry, row.mailbox + below.mailbox);
     const all = isParent ? (below.rate === null && pace.rate === null ? null : (below.rate ?? 0) + (pace.rate ?? 0)) : pace.rate;

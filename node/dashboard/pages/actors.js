@@ -111,7 +111,7 @@ function detail() {
       const speed = pace(now, row);
       known.dataset.actor = row.name;
       tell(path, row.name.replaceAll('/', ' / '));
-      const [glyph, word, kind] = standing(place, now.asked.get(row.name));
+      const [glyph, word, kind] = standing(place, now.asked.get(row.name), now.stale.get(row.node));
       stands.className = kind;
       stands.dataset.value = row.state;
       tell(stands, `${glyph} ${word}${row.last ? `, last ended: ${row.last.reason}${row.last.by ? ` (by ${row.last.by})` : ''}` : ''}`);

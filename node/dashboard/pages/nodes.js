@@ -36,7 +36,7 @@ export function nodes({ history }) {
   };
 }
 
-/** @param {{ short: boolean, history?: () => any }} options */
+/** @param {{ short: boolean, history: () => any }} options */
 export function nodesTable({ short, history }) {
   let state = /** @type {any} */ (null);
   const bare = (id, head, of, words) => ({ id, head, kind: 'number', order: of, show: (row) => ({ text: words(of(row)), value: of(row) ?? null, kind: row.said?.silent ? 'old' : '' }) });
@@ -47,7 +47,9 @@ export function nodesTable({ short, history }) {
     {
       id: 'state', head: 'State', order: (row) => row.stands,
       show: (row) => {
-        const [glyph, word, kind] = STANDS[/** @type {keyof typeof STANDS} */ (row.stands)];
+        const asked = state.asked.get(row.node.name)?.kind;
+        const wish = asked === 'drain-node' ? 'Draining…' : asked === 'resume-node' ? 'Resuming…' : null;
+        const [glyph, word, kind] = wish ? ['◐', wish, 'busy'] : STANDS[/** @type {keyof typeof STANDS} */ (row.stands)];
         const old = row.said?.silent ? (row.said.age_ms === null ? ', never heard' : `, stale ${span(row.said.age_ms)}`) : '';
         return { text: `${glyph} ${word}${old}`, kind, value: row.stands, title: row.said?.silent };
       },
@@ -58,13 +60,12 @@ export function nodesTable({ short, history }) {
     bare('rss', 'Memory', (row) => process(row)?.rss_bytes, size),
     { ...bare('round-trip', 'RTT', (row) => row.node.round_trip_ms, (ms) => (ms === null || ms === undefined ? 'unknown' : `${ms.toFixed(1)} ms`)), show: (row) => ({ text: row.node.presence === 'here' ? 'itself' : row.node.round_trip_ms === null ? 'unknown' : `${row.node.round_trip_ms.toFixed(1)} ms`, value: row.node.round_trip_ms }) },
   ];
-  const line = { id: 'timeline', head: 'Last 15 min', make: () => h('span', {}), update: (node, row) => history && node.replaceChildren(timeline(history().nodes[row.node.name] ?? [], Date.parse(state.at))) };
+  const line = { id: 'timeline', head: 'Last 15 min', make: () => h('span', {}), update: (node, row) => node.replaceChildren(timeline(history().nodes[row.node.name] ?? [], Date.parse(state.at), short ? 64 : 130)) };
   const more = [
     bare('up', 'Up', (row) => (row.said?.status ? row.said.status.uptime_s * 1_000 : null), span),
     bare('files', 'Open files', (row) => process(row)?.open_files, count),
     bare('misses', 'Missed pings', (row) => row.node.misses, count),
     { id: 'link', head: 'Link', show: (row) => row.node.presence },
-    line,
     { id: 'version', head: 'Version', show: (row) => row.said?.status?.version ?? 'unknown' },
     { id: 'roles', head: 'Serves', show: (row) => row.node.roles.map((role) => `${role} ${row.node.leases[role] ?? '?'}`).join(', ') },
     { id: 'address', head: 'Link address', kind: 'mono', show: (row) => row.node.address ?? 'unknown' },
@@ -82,7 +83,7 @@ export function nodesTable({ short, history }) {
     };
     return box;
   }
-  const columns = short ? (history ? [...few, line] : few) : [...few, ...more, ...(may('operator') ? [acts] : [])];
+  const columns = short ? [...few, line] : [...few, line, ...(may('operator') ? [acts] : []), ...more];
   const table = grid({ label: 'Nodes', key: (row) => row.node.worker, testid: 'node-row', attributes: (row) => ({ 'data-node': row.node.name, 'data-presence': row.node.presence, 'data-state': row.stands }), columns });
   return {
     element: table.element,

@@ -92,11 +92,11 @@ export function shardsTable({ short, onChoose }) {
   let all = /** @type {any} */ (null);
   const lag = { id: 'lag', head: 'Behind', kind: 'number', order: (row) => row.lane?.lag_ms, show: (row) => ({ text: span(row.lane?.lag_ms), value: row.lane?.lag_ms ?? null, kind: (row.lane?.lag_ms ?? 0) > LATE_MS ? 'bad' : '' }) };
   const chart = { id: 'chart', head: '15 min', make: () => h('span', {}), update: (node, row) => node.replaceChildren(spark(lagSeries(all, name(row)), 56, 14)) };
-  const whose = { id: 'owner', head: 'Owner', order: owner, show: (row) => ({ text: owner(row), value: row.worker ?? 'nobody', title: row.worker, kind: row.worker ? '' : 'bad' }) };
+  const whose = { id: 'owner', head: 'Owner', order: owner, show: (row) => ({ text: owner(row), value: row.worker ?? 'nobody', title: row.worker, kind: !row.worker ? 'bad' : all.stale.has(row.node) ? 'old' : '' }) };
   const lease = {
     id: 'lease', head: 'Lease', order: (row) => row.state,
     show: (row) => {
-      const [glyph, word, kind] = stands(row);
+      const [glyph, word, kind] = all.asked.has(name(row)) && row.state === 'held' ? ['◐', 'Handing over…', 'busy'] : stands(row);
       return { text: `${glyph} ${word}`, kind, value: row.state, title: row.why };
     },
   };

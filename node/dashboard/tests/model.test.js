@@ -1,7 +1,7 @@
 // What the pages work out from the stream, without a browser: node --test node/dashboard/tests/*.test.js
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { apply, cpu, empty, intake, level, pace, perSecond, stages, thin, totals, whole } from '../model.js';
+import { apply, cpu, empty, intake, level, pace, perSecond, slowest, stages, thin, totals, whole } from '../model.js';
 import { actor, frame } from './frames.js';
 import { ago, brief, count, many, micros, percent, rate, shortShard, size, span, tail } from '../words.js';
 
@@ -106,4 +106,20 @@ test('times and large numbers are told in few characters', () => {
   assert.deepEqual([brief(9_999), brief(12_345), brief(123_456), brief(2_000_000)], ['9,999', '12.3k', '123k', '2.0M']);
   assert.deepEqual([ago('2026-01-01T00:00:00Z', '2026-01-01T00:00:09Z'), ago(null, 0), ago('2026-01-01T00:00:09Z', '2026-01-01T00:00:00Z')], ['9.0 s', 'unknown', '0 ms']);
   assert.deepEqual([many(1, 'node'), many(2, 'node'), many(1_000, 'letter')], ['1 node', '2 nodes', '1,000 letters']);
+});
+
+test('rows of a node that does not answer are known to be old', () => {
+  const state = empty();
+  apply(state, { ...frame(1, true, [actor('n')]), silent: [{ node: 'm', last_heard_ms: 12_000 }, { node: 'o', last_heard_ms: null }] }, 0);
+  assert.deepEqual([state.stale.get('m'), state.stale.get('o'), state.stale.has('n')], [12_000, null, false]);
+});
+
+test('the slowest calls to a resource are those of nodes that answer', () => {
+  const state = empty();
+  const node = (worker, silent, p95_ms) => ({ worker, silent, status: { cache: null, process: null, facts: { calls: [{ resource: 'warehouse', p95_ms }, { resource: 'SMS', p95_ms: 900 }] } } });
+  const wanted = (call) => call.resource === 'warehouse';
+  apply(state, frame(1, true, [], { said: [node('n#1', null, 40), node('m#1', null, 70), node('o#1', 'dead', 5_000)] }), 0);
+  assert.equal(slowest(state, wanted), 70);
+  apply(state, frame(2, true, [], { said: [node('n#1', null, null)] }), 1);
+  assert.equal(slowest(state, wanted), null);
 });
