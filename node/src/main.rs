@@ -6,6 +6,7 @@ mod audit;
 mod commands;
 mod config;
 mod exit;
+mod findings;
 mod ready;
 mod run;
 mod signals;

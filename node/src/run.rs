@@ -14,6 +14,7 @@ use speedtrap_actors::observe::{ActorTable, Mailbox};
 use speedtrap_actors::ports::{NodeRow, StartAt};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 use crate::adoption::{AdoptArgs, prepare};
 use crate::api::{self, Api, ApplicationView, CacheCounts, DriverCache, NodeView, Phase};
@@ -130,7 +131,10 @@ async fn live(config: &NodeConfig, start: &StartAt, adopt: AdoptArgs, ready_file
     let view = Arc::new(view);
     let (gate, tls) = dashboard.gate(address, &url);
     let api = Api::new(Arc::clone(&view), links.view(), Arc::new(links.clone())).with_letters(Arc::clone(&wired.letters));
-    let serving = api::serve(listener, tls, api::router(Arc::new(api.behind(gate))));
+    let api = Arc::new(api.behind(gate));
+    let serving = api::serve(listener, tls, api::router(Arc::clone(&api)));
+    let mut watching = JoinSet::new();
+    watching.spawn(async move { api.keep_watch().await });
 
     let worker = me.worker();
     tokio::select! {
@@ -230,6 +234,7 @@ fn view_of(worker: &str, wired: &wiring::Wired, actors: ActorTable, pulse: Pulse
         Stages::Enrich(stages) => Some(stages.limit.mph()),
         _ => None,
     });
+    view.calls = wired.calls.clone();
     view
 }
 

@@ -13,6 +13,7 @@ use aws_sdk_firehose::types::{BufferingHints, ExtendedS3DestinationConfiguration
 use serde::Deserialize;
 use speedtrap_actors::adapters::CallLimits;
 use speedtrap_actors::flow::{Backoff, RetryBudget};
+use speedtrap_actors::observe::Calls;
 
 /// Where the runner says what it started.
 pub const ENDPOINTS: &str = "SPEEDTRAP_TEST_ENDPOINTS";
@@ -46,6 +47,7 @@ pub const LIMITS: CallLimits = CallLimits {
         backoff: Backoff { first: Duration::from_millis(50), most: Duration::from_secs(1) },
         most_elapsed: Duration::from_secs(20),
     },
+    calls: Calls::unwatched(),
 };
 
 /// A name that no other test of this cloud uses.

@@ -15,6 +15,7 @@ use speedtrap_actors::adapters::{
 };
 use speedtrap_actors::domain::{PhoneNumber, PlateKey};
 use speedtrap_actors::flow::{Backoff, RetryBudget};
+use speedtrap_actors::observe::Calls;
 use speedtrap_actors::ports::{
     AlertSender, Archive, DriverDirectory, FailureKind, LeaseError, LeaseTable, NodeTable, OutRecord, SendError, ShardSource,
     StartAt, ViolationStore,
@@ -285,6 +286,7 @@ const SHORT: CallLimits = CallLimits {
         backoff: Backoff { first: Duration::from_millis(20), most: Duration::from_millis(100) },
         most_elapsed: Duration::from_secs(1),
     },
+    calls: Calls::unwatched(),
 };
 
 /// Every adapter against an address that does not answer.

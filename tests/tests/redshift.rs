@@ -12,6 +12,7 @@ use serde_json::Value;
 use speedtrap_actors::adapters::{CallLimits, RedshiftDriverDirectory, WarehouseOptions, warehouse_pool};
 use speedtrap_actors::domain::PlateKey;
 use speedtrap_actors::flow::{Backoff, RetryBudget};
+use speedtrap_actors::observe::Calls;
 use speedtrap_actors::ports::DriverDirectory;
 use speedtrap_tests::commands::{self, Ended};
 use speedtrap_tests::endpoints::Endpoints;
@@ -222,8 +223,8 @@ async fn the_nodes_lookup_is_fit_for_redshift() -> Result<()> {
         ca_file: None,
     };
     let backoff = Backoff { first: Duration::from_millis(50), most: Duration::from_secs(1) };
-    let limits =
-        CallLimits { timeout: Duration::from_secs(30), budget: RetryBudget { backoff, most_elapsed: Duration::from_secs(60) } };
+    let budget = RetryBudget { backoff, most_elapsed: Duration::from_secs(60) };
+    let limits = CallLimits { timeout: Duration::from_secs(30), budget, calls: Calls::unwatched() };
     let directory: Arc<dyn DriverDirectory> =
         Arc::new(RedshiftDriverDirectory::new(warehouse_pool(bench.redshift.url(), &options)?, limits));
     let plates: Vec<PlateKey> = ["LK-1", "LK-2", "95B•140", "UNKNOWN"].map(PlateKey::of).into();

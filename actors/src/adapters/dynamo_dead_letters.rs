@@ -35,7 +35,7 @@ impl DynamoDeadLetters {
             objects: without_sdk_retries!(aws_sdk_s3, objects),
             table: table.to_owned(),
             bucket: bucket.to_owned(),
-            caller: Caller::new(table.to_owned(), limits),
+            caller: Caller::new(table.to_owned(), limits.clone()),
             bucket_caller: Caller::new(bucket.to_owned(), limits),
         }
     }

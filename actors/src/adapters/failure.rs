@@ -10,15 +10,18 @@ use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use tokio::time::Instant;
 
 use crate::flow::RetryBudget;
+use crate::observe::{CallGuard, Calls};
 use crate::ports::{FailureKind, RemoteFailure};
 
-/// How long one call of an adapter may last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How long one call of an adapter may last, and where it is noted how calls fare.
+#[derive(Debug, Clone)]
 pub struct CallLimits {
     /// For one try.
     pub timeout: Duration,
     /// For its repetition.
     pub budget: RetryBudget,
+    /// Each try is noted here.
+    pub calls: Calls,
 }
 
 /// Builds a client that leaves retries to the adapter, so that its budget is the only one. The connections stay shared.
@@ -68,15 +71,33 @@ impl Caller {
     where
         E: ProvideErrorMetadata + Error + 'static,
     {
+        let noted = self.note(call);
         match tokio::time::timeout(self.limits.timeout, request).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(self.read(call, error)),
+            Ok(Ok(answer)) => {
+                noted.answered();
+                Ok(answer)
+            }
+            Ok(Err(error)) => {
+                let failed = self.read(call, error);
+                if failed.is_trouble() {
+                    noted.failed(&failed.failure)
+                } else {
+                    noted.answered()
+                }
+                Err(failed)
+            }
             Err(_) => {
                 let detail = format!("`{}`: no answer within {:?}", self.resource, self.limits.timeout);
                 let failure = RemoteFailure { call, kind: FailureKind::TimedOut, detail };
+                noted.failed(&failure);
                 Err(Failed { failure, service: None, code: String::new(), never_sent: false })
             }
         }
+    }
+
+    /// Notes that a call begins.
+    pub(super) fn note(&self, call: &'static str) -> CallGuard {
+        self.limits.calls.begin(call, &self.resource)
     }
 
     /// Tries until it succeeds, is refused, or the budget is used up.
@@ -144,6 +165,11 @@ impl Caller {
 }
 
 impl<E> Failed<E> {
+    /// Whether somebody has to do something about it. A refusal is mostly an answer: of a condition, a claim, or a record.
+    fn is_trouble(&self) -> bool {
+        self.failure.kind != FailureKind::Refused || self.service.is_none() || is_forbidden(&self.code)
+    }
+
     /// Whether the service names the content of the request as the reason, not its circumstances.
     pub(super) fn blames_content(&self) -> bool {
         matches!(
@@ -169,6 +195,24 @@ impl Retries {
         tokio::time::sleep(delay).await;
         true
     }
+}
+
+/// Whether the service does not know the caller, or does not let it do what it asks.
+fn is_forbidden(code: &str) -> bool {
+    matches!(
+        code,
+        "AccessDenied"
+            | "AccessDeniedException"
+            | "AuthorizationError"
+            | "AuthorizationErrorException"
+            | "ExpiredToken"
+            | "ExpiredTokenException"
+            | "InvalidClientTokenId"
+            | "InvalidSecurity"
+            | "NotAuthorized"
+            | "SignatureDoesNotMatch"
+            | "UnrecognizedClientException"
+    ) || code.starts_with("KMS")
 }
 
 fn kind_of(code: &str, status: u16) -> FailureKind {
@@ -278,8 +322,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn retries_end_with_their_budget() {
         let backoff = crate::flow::Backoff { first: Duration::from_millis(100), most: Duration::from_secs(1) };
-        let limits =
-            CallLimits { timeout: Duration::from_secs(1), budget: RetryBudget { backoff, most_elapsed: Duration::from_secs(5) } };
+        let limits = CallLimits {
+            timeout: Duration::from_secs(1),
+            budget: RetryBudget { backoff, most_elapsed: Duration::from_secs(5) },
+            calls: Calls::unwatched(),
+        };
         let mut retries = Caller::new("x".to_owned(), limits).retries();
         let started = Instant::now();
         let mut n = 0;

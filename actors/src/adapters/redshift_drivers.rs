@@ -30,10 +30,22 @@ impl RedshiftDriverDirectory {
     /// Asks through this pool.
     #[must_use]
     pub fn new(pool: Pool, limits: CallLimits) -> Self {
-        Self { pool, caller: Caller::new("warehouse".to_owned(), limits), timeout: limits.timeout }
+        let timeout = limits.timeout;
+        Self { pool, caller: Caller::new("warehouse".to_owned(), limits), timeout }
     }
 
+    /// Tries once.
     async fn query(&self, plates: &[PlateKey]) -> Result<Vec<Row>, RemoteFailure> {
+        let noted = self.caller.note(CALL);
+        let answer = self.ask(plates).await;
+        match &answer {
+            Ok(_) => noted.answered(),
+            Err(failure) => noted.failed(failure),
+        }
+        answer
+    }
+
+    async fn ask(&self, plates: &[PlateKey]) -> Result<Vec<Row>, RemoteFailure> {
         let client = self.pool.get().await.map_err(|error| pool_failure(CALL, &error))?;
         let width = width_of(plates.len());
         let last = plates.last().expect("a chunk is not empty");

@@ -240,7 +240,7 @@ impl TraceDesk {
     }
 
     fn caller(&self, resource: &str) -> Caller {
-        Caller::new(resource.to_owned(), self.limits)
+        Caller::new(resource.to_owned(), self.limits.clone())
     }
 }
 

@@ -17,7 +17,7 @@ use super::intake::{Piece, STAGE};
 use super::mqtt_reader::Stamp;
 use crate::domain::{Position, SequenceNumber, ShardId};
 use crate::flow::Backoff;
-use crate::observe::{Mailbox, Meter, Outlet};
+use crate::observe::{Mailbox, Meter, Outlet, Pause};
 use crate::ports::{DeadLetter, OutRecord, RemoteFailure};
 
 /// Most records of one call (<https://docs.aws.amazon.com/kinesis/latest/APIReference/API_PutRecords.html>).
@@ -186,7 +186,7 @@ async fn pause(meter: &Arc<Meter>, tries: &mut u32, failure: &RemoteFailure) {
     let delay = AGAIN.delay(*tries, rand::random());
     *tries += 1;
     tracing::warn!(%failure, delay_ms = delay.as_millis(), "messages of the broker are not stored yet");
-    let _pausing = meter.pause();
+    let _pausing = meter.pause(Pause::Retry);
     tokio::time::sleep(delay).await;
 }
 

@@ -105,6 +105,7 @@ impl Nursery<'_> {
             stage: role.label(),
             stream: args.source.stream().to_owned(),
             shard: shard.clone(),
+            stats: args.stats.clone(),
         };
         Ok(self.spawn("LaneEnd", "lane_end", LaneEnd, lane_end).await?.outlet(LaneEndMsg::Accept))
     }

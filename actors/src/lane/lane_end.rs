@@ -10,7 +10,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use super::workbench::Workbench;
 use crate::domain::{Outcome, ShardId};
 use crate::flow::{LaneFailure, Leftovers};
-use crate::observe::{Mailbox, Meter};
+use crate::observe::{LaneStats, Mailbox, Meter};
 use crate::ports::{DeadLetter, DeadLetters, RemoteFailure};
 
 pub(super) struct LaneEnd;
@@ -27,6 +27,7 @@ pub(super) struct LaneEndArgs {
     pub(super) stage: &'static str,
     pub(super) stream: String,
     pub(super) shard: ShardId,
+    pub(super) stats: LaneStats,
 }
 
 pub(super) struct LaneEndState {
@@ -97,6 +98,7 @@ async fn store(args: &LaneEndArgs, leftovers: Leftovers) -> Result<(), RemoteFai
             reason = letter.reason,
             "record became a dead letter"
         );
+        args.stats.letter(&args.shard, letter.id(), letter.reason);
         ticket.end(reject.index, Outcome::Rejected);
     }
     ticket.finish();

@@ -22,7 +22,7 @@ use super::claim_owner::ClaimOwner;
 use super::workbench::Workbench;
 use crate::domain::{Outcome, PhoneNumber, PublishedViolation, ShardId};
 use crate::flow::{Backoff, Batch, LaneFailure, Leftovers, RetryBudget, Tenure, Unread};
-use crate::observe::{LaneStats, Mailbox, Meter, Outlet};
+use crate::observe::{LaneStats, Mailbox, Meter, Outlet, Pause};
 use crate::ports::{Claim, MarkError, RemoteFailure, SendError};
 use crate::wire::read_published;
 
@@ -187,7 +187,7 @@ impl Texting {
 
     /// Waits until one more text may begin.
     async fn turn(&self) -> SemaphorePermit<'_> {
-        let _pausing = self.meter.pause();
+        let _pausing = self.meter.pause(Pause::Turn);
         loop {
             let turn = self.stages.in_flight.acquire().await.expect("the semaphore is never closed");
             if self.tenure.holds() {
@@ -195,6 +195,7 @@ impl Texting {
             }
             // Other lanes of the node must not wait for this one's lease.
             drop(turn);
+            let _pausing = self.meter.pause(Pause::Tenure);
             self.tenure.held().await;
         }
     }
@@ -248,7 +249,7 @@ impl Texting {
                 Claim::Held { owner, age } => (owner, age),
             };
             if !owner.knows_dead(&holder) && age < self.stages.claim_expiry {
-                let _pausing = self.meter.pause();
+                let _pausing = self.meter.pause(Pause::Claim);
                 sleep(CLAIM_LOOK.min(self.stages.claim_expiry - age)).await;
                 continue;
             }
@@ -278,16 +279,20 @@ impl Texting {
                 self.stats.possible_repeat(&self.shard);
             }
             tries += 1;
-            let _pausing = self.meter.pause();
+            let _pausing = self.meter.pause(Pause::Retry);
             sleep(delay).await;
         }
     }
 
     /// Waits until the rate and the tenure allow one more text.
     async fn allowed(&self) {
-        let _pausing = self.meter.pause();
+        let pausing = self.meter.pause(Pause::TextRate);
         self.stages.rate.wait().await;
-        self.tenure.held().await;
+        drop(pausing);
+        if !self.tenure.holds() {
+            let _pausing = self.meter.pause(Pause::Tenure);
+            self.tenure.held().await;
+        }
     }
 
     async fn mark_sent(&self, event_id: &str, owner: &str, message_id: &str) -> Result<(), RemoteFailure> {

@@ -65,7 +65,7 @@ impl StallWatch {
             let handled = before.is_none_or(|before| before.done != meter.done);
             let stepped = before.is_none_or(|before| before.wait_steps != meter.wait_steps);
             let deaf = if handled || meter.depth == 0 { 0 } else { before.map_or(0, |before| before.deaf) + 1 };
-            let calls = meter.waiting_for.is_some() && !meter.is_paused && !stepped;
+            let calls = meter.waiting_for.is_some() && meter.paused.is_none() && !stepped;
             let calling = if calls { before.map_or(0, |before| before.calling) + 1 } else { 0 };
             // The reader is woken by its own timers, and reads whether or not the stages move.
             if at > 0 {
@@ -99,6 +99,7 @@ fn name(path: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::Pause;
 
     fn meter(depth: u64, done: u64, wait_steps: u64) -> MeterSnapshot {
         MeterSnapshot {
@@ -109,7 +110,10 @@ mod tests {
             waiting: Duration::ZERO,
             waiting_for: (wait_steps % 2 == 1).then_some(Duration::ZERO),
             wait_steps,
-            is_paused: false,
+            paused: None,
+            handling_for: None,
+            handle_p95: None,
+            mailbox_p95: None,
             up: Duration::ZERO,
         }
     }
@@ -147,7 +151,7 @@ mod tests {
 
     #[test]
     fn who_waits_on_purpose_is_not_frozen_however_long_it_lasts() {
-        assert_eq!(looks_until(|_| MeterSnapshot { is_paused: true, ..meter(0, 5, 7) }, 32), None);
+        assert_eq!(looks_until(|_| MeterSnapshot { paused: Some(Pause::TextRate), ..meter(0, 5, 7) }, 32), None);
     }
 
     #[test]

@@ -247,7 +247,10 @@ impl LaneSupervisorState {
     async fn hear(&mut self, myself: &ActorRef<LaneSupervisorMsg>, news: LaneNews) {
         match news {
             LaneNews::Progress => {
-                self.deaths = 0;
+                if self.deaths > 0 {
+                    self.deaths = 0;
+                    self.args.stats.died(&self.args.lease.shard, 0);
+                }
                 self.isolation.progress();
             }
             LaneNews::Alone(position) => self.alone = Some(position),
@@ -360,6 +363,7 @@ impl LaneSupervisorState {
         self.args.stats.entered(&self.args.lease.shard, LaneState::Backoff, Some(reason));
         let delay = self.args.settings.backoff.delay(self.deaths, rand::random());
         self.deaths += 1;
+        self.args.stats.died(&self.args.lease.shard, self.deaths);
         tracing::warn!(
             actor = path,
             generation = self.number,

@@ -30,6 +30,7 @@ struct Row {
     pid: Option<ActorId>,
     meter: Arc<Meter>,
     restarts: u64,
+    restarts_by_class: BTreeMap<&'static str, u64>,
     last: Option<Restart>,
 }
 
@@ -81,6 +82,8 @@ pub struct ActorRow {
     pub meter: MeterSnapshot,
     /// How often it was restarted.
     pub restarts: u64,
+    /// Of those, how many for each class of reason.
+    pub restarts_by_class: BTreeMap<&'static str, u64>,
     /// The last restart.
     pub last_restart: Option<Restart>,
 }
@@ -126,7 +129,9 @@ impl ActorTable {
 
     fn started(&self, spot: &Spot, pid: ActorId, meter: Arc<Meter>) {
         let mut inner = self.lock();
-        let (restarts, last) = inner.rows.get(&spot.path).map_or((0, None), |row| (row.restarts, row.last.clone()));
+        let known = inner.rows.get(&spot.path);
+        let (restarts, last) = known.map_or((0, None), |row| (row.restarts, row.last.clone()));
+        let restarts_by_class = known.map(|row| row.restarts_by_class.clone()).unwrap_or_default();
         let row = Row {
             kind: spot.kind,
             parent: spot.parent.clone(),
@@ -134,6 +139,7 @@ impl ActorTable {
             pid: Some(pid),
             meter,
             restarts,
+            restarts_by_class,
             last,
         };
         inner.rows.insert(spot.path.clone(), row);
@@ -146,6 +152,7 @@ impl ActorTable {
         row.state = ActorState::Backoff;
         row.pid = None;
         row.restarts += 1;
+        *row.restarts_by_class.entry(reason_class(reason)).or_default() += 1;
         let restart = Restart { at: SystemTime::now(), path: path.to_owned(), reason: reason.to_owned(), attempt: row.restarts };
         row.last = Some(restart.clone());
         inner.restarts.push_back(restart);
@@ -193,6 +200,7 @@ impl ActorTable {
             state: row.state,
             meter: row.meter.snapshot(),
             restarts: row.restarts,
+            restarts_by_class: row.restarts_by_class.clone(),
             last_restart: row.last.clone(),
         };
         inner.rows.iter().map(row_of).collect()
@@ -207,6 +215,21 @@ impl ActorTable {
     /// The table holds counters only, so a panic while it was locked leaves nothing half done.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What kind of reason a restart had, by the words that are used for it.
+fn reason_class(reason: &str) -> &'static str {
+    const REMOTE: [&str; 5] =
+        ["failed (throttled)", "failed (timed out)", "failed (unreachable)", "failed (server error)", "failed (refused)"];
+    if reason.starts_with("killed by") || reason.starts_with("restarted by") {
+        "operator"
+    } else if REMOTE.iter().any(|words| reason.contains(words)) {
+        "remote"
+    } else if reason.contains(" froze: ") {
+        "frozen"
+    } else {
+        "fault"
     }
 }
 

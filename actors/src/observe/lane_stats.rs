@@ -1,12 +1,15 @@
 //! What the lanes of a node have let in and ended, kept beyond restarts and hand-overs of single lanes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use super::Traffic;
 use crate::domain::{OutcomeCounts, Position, ShardId};
 use tokio::time::Instant;
+
+/// New dead letters remembered for each lane.
+const LETTERS_KEPT: usize = 20;
 
 /// The counts of one application's lanes. A cheap handle.
 #[derive(Clone, Default, Debug)]
@@ -30,6 +33,25 @@ struct Lane {
     last_fault: Option<String>,
     possible_repeats: u64,
     lease_writes: LeaseWrites,
+    /// Events let in that died open with their generation: they are let in again.
+    restarted: u64,
+    /// Deaths since the checkpoint last moved on.
+    deaths: u32,
+    /// When an event ended last, or the first one was let into the empty lane.
+    moved_at: Instant,
+    entered_at: Instant,
+    letters: VecDeque<FreshLetter>,
+}
+
+/// A dead letter that a lane has just made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FreshLetter {
+    /// Its id in the table.
+    pub id: String,
+    /// Why; holds nothing personal.
+    pub reason: String,
+    /// When.
+    pub at: Instant,
 }
 
 /// Why a lease row was written.
@@ -100,6 +122,16 @@ pub struct LaneSnapshot {
     pub possible_repeats: u64,
     /// Writes of its lease by this node.
     pub lease_writes: LeaseWrites,
+    /// Events let in that died with their generation before a checkpoint settled them.
+    pub restarted: u64,
+    /// Deaths since the checkpoint last moved on.
+    pub deaths: u32,
+    /// For how long it has been in its state.
+    pub state_for: Duration,
+    /// For how long events have been in the lane and none has ended; `None` while it is empty.
+    pub still_for: Option<Duration>,
+    /// Its last new dead letters, oldest first.
+    pub letters: Vec<FreshLetter>,
 }
 
 impl LaneStats {
@@ -107,9 +139,24 @@ impl LaneStats {
     pub fn started(&self, shard: &ShardId, generation: u64) {
         self.change(shard, |lane| {
             lane.generation = generation;
-            lane.in_lane = 0;
-            lane.unsettled = 0;
+            lane.restart();
             lane.state = LaneState::Running;
+            lane.entered_at = Instant::now();
+        });
+    }
+
+    /// Notes how often the lane has died since its checkpoint last moved on.
+    pub fn died(&self, shard: &ShardId, deaths: u32) {
+        self.change(shard, |lane| lane.deaths = deaths);
+    }
+
+    /// Notes a new dead letter.
+    pub fn letter(&self, shard: &ShardId, id: String, reason: String) {
+        self.change(shard, |lane| {
+            if lane.letters.len() == LETTERS_KEPT {
+                lane.letters.pop_front();
+            }
+            lane.letters.push_back(FreshLetter { id, reason, at: Instant::now() });
         });
     }
 
@@ -123,10 +170,11 @@ impl LaneStats {
     pub fn entered(&self, shard: &ShardId, state: LaneState, fault: Option<&str>) {
         self.change(shard, |lane| {
             lane.state = state;
+            lane.entered_at = Instant::now();
             if matches!(state, LaneState::Ended | LaneState::Closed) {
                 // What was dropped unfinished starts again wherever the lease goes.
-                lane.in_lane = 0;
-                lane.unsettled = 0;
+                lane.restart();
+                lane.deaths = 0;
             }
             if let Some(fault) = fault {
                 lane.last_fault = Some(fault.to_owned());
@@ -137,6 +185,9 @@ impl LaneStats {
     /// Notes records let in.
     pub fn admitted(&self, shard: &ShardId, n_records: usize) {
         self.change(shard, |lane| {
+            if lane.in_lane == 0 {
+                lane.moved_at = Instant::now();
+            }
             lane.records_in += n_records as u64;
             lane.in_lane += n_records;
         });
@@ -147,6 +198,7 @@ impl LaneStats {
         self.change(shard, |lane| {
             lane.in_lane = lane.in_lane.saturating_sub(usize::try_from(n_events).unwrap_or(usize::MAX));
             lane.unsettled += n_events;
+            lane.moved_at = Instant::now();
         });
     }
 
@@ -219,6 +271,11 @@ impl LaneStats {
             last_fault: lane.last_fault.clone(),
             possible_repeats: lane.possible_repeats,
             lease_writes: lane.lease_writes,
+            restarted: lane.restarted,
+            deaths: lane.deaths,
+            state_for: lane.entered_at.elapsed(),
+            still_for: (lane.in_lane > 0).then(|| lane.moved_at.elapsed()),
+            letters: lane.letters.iter().cloned().collect(),
         };
         lanes.iter().map(seen).collect()
     }
@@ -239,12 +296,26 @@ impl LaneStats {
             last_fault: None,
             possible_repeats: 0,
             lease_writes: LeaseWrites::default(),
+            restarted: 0,
+            deaths: 0,
+            moved_at: Instant::now(),
+            entered_at: Instant::now(),
+            letters: VecDeque::new(),
         }));
     }
 
     /// The map holds counters only, so a panic while it was locked leaves nothing half done.
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ShardId, Lane>> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lane {
+    /// What was let in and is not settled is let in again.
+    fn restart(&mut self) {
+        self.restarted += self.in_lane as u64 + self.unsettled;
+        self.in_lane = 0;
+        self.unsettled = 0;
     }
 }
 

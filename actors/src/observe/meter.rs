@@ -1,10 +1,15 @@
 //! The counters of one actor: a handful of atomics, shared by whoever sends to it and the actor itself.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use super::latency::{Latency, micros};
+
+/// Half of the time over which percentiles are taken.
+const HALF_WINDOW: Duration = Duration::from_secs(30);
 
 /// Counts the messages and the time of one actor. Messages that die with a killed actor die with its meter: the next incarnation
 /// gets a new one.
@@ -18,9 +23,38 @@ pub struct Meter {
     waiting_since: AtomicU64,
     /// Waits begun and ended.
     wait_steps: AtomicU64,
-    /// Pauses that last now.
-    paused: AtomicU64,
+    /// Pauses that last now, by cause.
+    paused: [AtomicU64; Pause::ALL.len()],
+    /// Microseconds after `born` at which the handler that runs was called, plus one; 0 while none runs.
+    handling_since: AtomicU64,
+    /// Which message's time in the mailbox is being taken, by its number; 0 while none is. One at a time is enough for a
+    /// percentile, and the others cost no look at the clock.
+    sample: AtomicU64,
+    sampled_at: AtomicU64,
+    /// Made for the first message, so that an actor that gets none costs no room.
+    latencies: OnceLock<Box<Latencies>>,
     born: Instant,
+}
+
+#[derive(Debug)]
+struct Latencies {
+    handle: Latency,
+    mailbox: Latency,
+}
+
+/// What an actor waits for on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pause {
+    /// The delay before a call is tried again.
+    Retry,
+    /// A claim of somebody who may be alive.
+    Claim,
+    /// Its node's right to act.
+    Tenure,
+    /// The rate of texts.
+    TextRate,
+    /// Its turn among those that send.
+    Turn,
 }
 
 /// The meter at one moment.
@@ -40,8 +74,14 @@ pub struct MeterSnapshot {
     pub waiting_for: Option<Duration>,
     /// Waits and pauses begun and ended so far: stands still while one call lasts.
     pub wait_steps: u64,
-    /// Whether it waits on purpose: for a rate limit, a turn, or the delay before a repeat.
-    pub is_paused: bool,
+    /// What it waits for on purpose, if it does; the gravest cause of several.
+    pub paused: Option<Pause>,
+    /// How long the handler that runs has been running, if one does.
+    pub handling_for: Option<Duration>,
+    /// What 95 of 100 messages of the last minute took to be handled; `None` if there were none.
+    pub handle_p95: Option<Duration>,
+    /// What 95 of 100 of them spent in the mailbox, of those whose time was taken.
+    pub mailbox_p95: Option<Duration>,
     /// Time since the actor was started.
     pub up: Duration,
 }
@@ -54,7 +94,24 @@ pub struct Waiting(Arc<Meter>);
 /// Counts as waiting on purpose until it is dropped.
 #[derive(Debug)]
 #[must_use]
-pub struct Pausing(Arc<Meter>);
+pub struct Pausing(Arc<Meter>, Pause);
+
+impl Pause {
+    /// All causes, the gravest first.
+    pub const ALL: [Self; 5] = [Self::Retry, Self::Claim, Self::Tenure, Self::TextRate, Self::Turn];
+
+    /// The words used in the API.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Retry => "the delay before a retry",
+            Self::Claim => "a claim of another node",
+            Self::Tenure => "proof that its node lives",
+            Self::TextRate => "the rate of texts",
+            Self::Turn => "its turn to send",
+        }
+    }
+}
 
 impl Meter {
     /// A meter at zero.
@@ -67,22 +124,51 @@ impl Meter {
             waited_us: AtomicU64::new(0),
             waiting_since: AtomicU64::new(0),
             wait_steps: AtomicU64::new(0),
-            paused: AtomicU64::new(0),
+            paused: std::array::from_fn(|_| AtomicU64::new(0)),
+            handling_since: AtomicU64::new(0),
+            sample: AtomicU64::new(0),
+            sampled_at: AtomicU64::new(0),
+            latencies: OnceLock::new(),
             born: Instant::now(),
         })
     }
 
     pub(crate) fn sent(&self) {
-        self.received.fetch_add(1, Relaxed);
+        let number = self.received.fetch_add(1, Relaxed) + 1;
+        if self.sample.load(Relaxed) == 0 {
+            self.sampled_at.store(micros(self.born.elapsed()), Relaxed);
+            self.sample.store(number, Relaxed);
+        }
     }
 
     pub(crate) fn unsent(&self) {
         self.received.fetch_sub(1, Relaxed);
     }
 
-    pub(crate) fn handled(&self, took: Duration) {
+    /// Notes that a handler is called.
+    pub(crate) fn begun(&self, at: Instant) {
+        let now = micros(at.saturating_duration_since(self.born));
+        self.handling_since.store(now + 1, Relaxed);
+        let sample = self.sample.load(Relaxed);
+        if sample != 0 && self.done.load(Relaxed) + 1 >= sample {
+            let waited = now.saturating_sub(self.sampled_at.load(Relaxed));
+            self.latencies().mailbox.record(now, waited);
+            self.sample.store(0, Relaxed);
+        }
+    }
+
+    /// Notes that the handler that was called then has returned.
+    pub(crate) fn handled(&self, called: Instant) {
+        let (called, now) = (micros(called.saturating_duration_since(self.born)), micros(self.born.elapsed()));
+        self.handling_since.store(0, Relaxed);
         self.done.fetch_add(1, Relaxed);
-        self.busy_us.fetch_add(micros(took), Relaxed);
+        self.busy_us.fetch_add(now.saturating_sub(called), Relaxed);
+        self.latencies().handle.record(now, now.saturating_sub(called));
+    }
+
+    fn latencies(&self) -> &Latencies {
+        let empty = || Box::new(Latencies { handle: Latency::over(HALF_WINDOW), mailbox: Latency::over(HALF_WINDOW) });
+        self.latencies.get_or_init(empty)
     }
 
     /// Counts the time from now until the guard is dropped as waiting. One wait at a time is enough for a stage, which works on
@@ -97,10 +183,10 @@ impl Meter {
 
     /// Marks the time from now until the guard is dropped as a wait on purpose, which may last for as long as it has to. It is
     /// part of a wait, not one by itself.
-    pub fn pause(self: &Arc<Self>) -> Pausing {
+    pub fn pause(self: &Arc<Self>, cause: Pause) -> Pausing {
         self.wait_steps.fetch_add(1, Relaxed);
-        self.paused.fetch_add(1, Relaxed);
-        Pausing(Arc::clone(self))
+        self.paused[cause as usize].fetch_add(1, Relaxed);
+        Pausing(Arc::clone(self), cause)
     }
 
     /// Reads all counters.
@@ -108,7 +194,9 @@ impl Meter {
     pub fn snapshot(&self) -> MeterSnapshot {
         let up = self.born.elapsed();
         let since = self.waiting_since.load(Relaxed);
-        let current = (since != 0).then(|| Duration::from_micros(micros(up).saturating_sub(since.saturating_sub(1))));
+        let elapsed = |since: u64| (since != 0).then(|| Duration::from_micros(micros(up).saturating_sub(since - 1)));
+        let current = elapsed(since);
+        let latencies = self.latencies.get();
         let done = self.done.load(Relaxed);
         let received = self.received.load(Relaxed).max(done);
         MeterSnapshot {
@@ -119,7 +207,10 @@ impl Meter {
             waiting: Duration::from_micros(self.waited_us.load(Relaxed)) + current.unwrap_or_default(),
             waiting_for: current,
             wait_steps: self.wait_steps.load(Relaxed),
-            is_paused: self.paused.load(Relaxed) > 0,
+            paused: Pause::ALL.into_iter().find(|cause| self.paused[*cause as usize].load(Relaxed) > 0),
+            handling_for: elapsed(self.handling_since.load(Relaxed)),
+            handle_p95: latencies.and_then(|latencies| latencies.handle.p95(micros(up))),
+            mailbox_p95: latencies.and_then(|latencies| latencies.mailbox.p95(micros(up))),
             up,
         }
     }
@@ -139,12 +230,8 @@ impl Drop for Waiting {
 impl Drop for Pausing {
     fn drop(&mut self) {
         self.0.wait_steps.fetch_add(1, Relaxed);
-        self.0.paused.fetch_sub(1, Relaxed);
+        self.0.paused[self.1 as usize].fetch_sub(1, Relaxed);
     }
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -156,9 +243,32 @@ mod tests {
         let meter = Meter::new();
         meter.sent();
         meter.sent();
-        meter.handled(Duration::from_millis(3));
+        let called = Instant::now();
+        meter.begun(called);
+        tokio::time::advance(Duration::from_millis(3)).await;
+        assert_eq!(meter.snapshot().handling_for, Some(Duration::from_millis(3)));
+        meter.handled(called);
         let seen = meter.snapshot();
         assert_eq!((seen.depth, seen.received, seen.done, seen.busy), (1, 2, 1, Duration::from_millis(3)));
+        assert_eq!(seen.handling_for, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn percentiles_are_unknown_until_something_was_handled_and_forgotten_after_a_while() {
+        let meter = Meter::new();
+        meter.sent();
+        assert_eq!((meter.snapshot().handle_p95, meter.snapshot().mailbox_p95), (None, None));
+        tokio::time::advance(Duration::from_millis(400)).await;
+        let called = Instant::now();
+        meter.begun(called);
+        tokio::time::advance(Duration::from_millis(50)).await;
+        meter.handled(called);
+        let seen = meter.snapshot();
+        let is_about =
+            |shown: Option<Duration>, true_ms: u128| shown.expect("one was handled").as_millis().abs_diff(true_ms) * 8 <= true_ms;
+        assert!(is_about(seen.handle_p95, 50) && is_about(seen.mailbox_p95, 400), "{seen:?}");
+        tokio::time::advance(Duration::from_secs(61)).await;
+        assert_eq!((meter.snapshot().handle_p95, meter.snapshot().mailbox_p95), (None, None));
     }
 
     #[tokio::test(start_paused = true)]
@@ -179,11 +289,11 @@ mod tests {
     async fn each_wait_and_pause_is_a_step_when_it_begins_and_when_it_ends() {
         let meter = Meter::new();
         let waiting = meter.wait();
-        let pauses = (meter.pause(), meter.pause());
-        assert_eq!((meter.snapshot().wait_steps, meter.snapshot().is_paused), (3, true));
+        let pauses = (meter.pause(Pause::Retry), meter.pause(Pause::Turn));
+        assert_eq!((meter.snapshot().wait_steps, meter.snapshot().paused), (3, Some(Pause::Retry)));
         drop(pauses.0);
-        assert!(meter.snapshot().is_paused);
+        assert_eq!(meter.snapshot().paused, Some(Pause::Turn));
         drop((pauses.1, waiting));
-        assert_eq!((meter.snapshot().wait_steps, meter.snapshot().is_paused), (6, false));
+        assert_eq!((meter.snapshot().wait_steps, meter.snapshot().paused), (6, None));
     }
 }

@@ -31,9 +31,10 @@ impl<A: Actor> Actor for Metered<A> {
     }
 
     async fn handle(&self, myself: ActorRef<A::Msg>, message: A::Msg, state: &mut A::State) -> Result<(), ActorProcessingErr> {
-        let start = Instant::now();
+        let called = Instant::now();
+        self.meter.begun(called);
         let result = self.inner.handle(myself, message, state).await;
-        self.meter.handled(start.elapsed());
+        self.meter.handled(called);
         result
     }
 

@@ -2,8 +2,10 @@
 //! its restarts with their reasons. ractor itself has no mailbox length and tells a restart's reason only to the supervisor.
 
 mod actor_table;
+mod call_log;
 mod ingest_stats;
 mod lane_stats;
+mod latency;
 mod lease_board;
 mod mailbox;
 mod meter;
@@ -11,9 +13,10 @@ mod metered;
 mod traffic;
 
 pub use actor_table::{ActorRow, ActorState, ActorTable, Restart, Spot};
+pub use call_log::{CallGuard, CallLog, CallSnapshot, Calls};
 pub use ingest_stats::{IngestSnapshot, IngestStats};
-pub use lane_stats::{LaneSnapshot, LaneState, LaneStats, LeaseWrite, LeaseWrites};
+pub use lane_stats::{FreshLetter, LaneSnapshot, LaneState, LaneStats, LeaseWrite, LeaseWrites};
 pub use lease_board::{BoardSnapshot, LeaseBoard, LeaseState, SeenLease};
 pub use mailbox::{ActorGone, Mailbox, Outlet};
-pub use meter::{Meter, MeterSnapshot, Pausing, Waiting};
+pub use meter::{Meter, MeterSnapshot, Pause, Pausing, Waiting};
 pub use traffic::{Count, HourCount, Traffic, TrafficCounts, TrafficMark};

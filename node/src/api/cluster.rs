@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout};
 use super::NodeView;
 use super::gate::Gate;
 use super::load_news::LoadNews;
+use super::overview::Watch;
 use super::stream::Feed;
 
 /// A node that has not answered by then is shown as silent: whoever asks wants to know of that within a second.
@@ -43,6 +44,7 @@ pub(crate) struct Api {
     pub(super) reach: Arc<dyn Reach>,
     pub(super) news: LoadNews,
     pub(super) feed: Feed,
+    pub(super) watch: Watch,
     /// The dead letters, if the node reaches their table.
     pub(super) letters: Option<Arc<LetterDesk>>,
     /// Who is let in.
@@ -70,7 +72,7 @@ impl Api {
         let news = LoadNews::new(view.clone(), Arc::clone(&reach));
         let feed = Feed::new(&node.worker);
         let gate = Arc::new(Gate::of_this_machine());
-        Self { node, view, reach, news, feed, letters: None, gate, last: Mutex::default() }
+        Self { node, view, reach, news, feed, watch: Watch::new(), letters: None, gate, last: Mutex::default() }
     }
 
     /// With the dead letters.

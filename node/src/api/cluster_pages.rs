@@ -9,11 +9,10 @@ use speedtrap_actors::cluster::{ClusterNode, Presence};
 use super::cluster::{Api, Heard};
 use super::lanes_page::LanesPage;
 use super::node_view::{ACTORS, LANES, STATUS};
+use super::overview::{Judged, Kpis};
 use super::pages::{ActorPage, ActorsPage, RestartPage, StatusPage, time};
 use super::shards::{ShardPage, SilentNode, join, silent};
-
-/// A shard whose node died has a new one by then; one that has none for longer is a fault.
-const FAILOVER: Duration = Duration::from_secs(5);
+use crate::findings::Finding;
 
 /// `GET /api/v1/nodes`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -47,8 +46,16 @@ pub(crate) struct ClusterStatusPage {
     pub(crate) served_by: String,
     pub(crate) at: String,
     pub(crate) healthy: bool,
-    /// What is not as it should be, one sentence each.
+    /// The findings' texts.
     pub(crate) problems: Vec<String>,
+    /// What is not as it should be, the gravest first.
+    #[serde(default)]
+    pub(crate) findings: Vec<Finding>,
+    /// What is good to know and no reason to call anything unhealthy.
+    #[serde(default)]
+    pub(crate) notes: Vec<Finding>,
+    #[serde(default)]
+    pub(crate) kpis: Kpis,
     /// Whether the counts hold all nodes' latest ones; if not, those of silent nodes are older, or missing.
     pub(crate) counts_are_whole: bool,
     pub(crate) events_in: u64,
@@ -109,14 +116,17 @@ impl Api {
 
     pub(super) async fn cluster_status(&self) -> ClusterStatusPage {
         let (statuses, lanes) = tokio::join!(self.hear::<StatusPage>(STATUS), self.hear::<LanesPage>(LANES));
-        let problems = problems(&statuses, &lanes);
+        let Judged { findings, notes, kpis } = self.judge(&statuses, &lanes);
         let shards = join(&lanes);
         let mut page = ClusterStatusPage {
             schema: 1,
             served_by: self.node.name.clone(),
             at: time(SystemTime::now()),
-            healthy: problems.is_empty(),
-            problems,
+            healthy: findings.is_empty(),
+            problems: findings.iter().map(|finding| finding.text.clone()).collect(),
+            findings,
+            notes,
+            kpis,
             counts_are_whole: statuses.iter().all(|heard| heard.silent.is_none()),
             events_in: 0,
             errors_in: 0,
@@ -160,29 +170,6 @@ fn is_settled(shard: &ShardPage) -> bool {
         "held" => shard.lane.as_ref().is_some_and(|lane| lane.state == "running"),
         _ => false,
     }
-}
-
-fn problems(statuses: &[Heard<StatusPage>], lanes: &[Heard<LanesPage>]) -> Vec<String> {
-    let mut problems: Vec<String> =
-        silent(statuses).iter().map(|silent| format!("{} does not answer: {}", silent.node, silent.why)).collect();
-    for page in statuses.iter().filter_map(Heard::now) {
-        if page.state == "starting" {
-            problems.push(format!("{} is still starting", page.node));
-        }
-        for lane in page.lanes.iter().filter(|lane| lane.state == "backoff") {
-            let fault = lane.last_fault.as_deref().unwrap_or("an unknown fault");
-            problems.push(format!("{} {} on {} backs off after: {fault}", lane.role, lane.shard, page.node));
-        }
-    }
-    let paused = lanes.iter().filter_map(Heard::now).filter(|page| page.paused);
-    problems.extend(paused.map(|page| format!("{} is paused: it cannot show that it lives", page.node)));
-    for shard in join(lanes) {
-        let unowned = shard.unowned_ms.map(Duration::from_millis).filter(|unowned| *unowned > FAILOVER);
-        problems.extend(
-            unowned.map(|unowned| format!("{} {} has had no live owner for {} s", shard.role, shard.shard, unowned.as_secs())),
-        );
-    }
-    problems
 }
 
 impl NodePage {

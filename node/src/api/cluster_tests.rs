@@ -96,6 +96,7 @@ struct Scene {
     served: Served,
     others: Arc<Others>,
     lanes: LaneStats,
+    second: Arc<NodeView>,
     view: watch::Sender<Arc<ClusterView>>,
 }
 
@@ -105,12 +106,13 @@ async fn scene(third: ClusterNode) -> Scene {
         ApplicationView { name: "IotFastCarSensor".into(), role: "enrich", stats: lanes.clone(), board: LeaseBoard::default() };
     let second = NodeView::new("node-2#1", vec![application], ActorTable::default(), None, Pulse::unwatched());
     second.enter(Phase::Running);
-    let others = Arc::new(Others { nodes: [("node-2#1".to_owned(), Arc::new(second))].into(), ..Others::default() });
+    let second = Arc::new(second);
+    let others = Arc::new(Others { nodes: [("node-2#1".to_owned(), Arc::clone(&second))].into(), ..Others::default() });
     let nodes = vec![node("node-1#1", Presence::Here), node("node-2#1", Presence::Linked), third];
     let (view, seen) = watch::channel(Arc::new(ClusterView { nodes }));
     let served = serve_among(seen, Arc::clone(&others) as Arc<dyn Reach>).await;
     served.view.enter(Phase::Running);
-    Scene { served, others, lanes, view }
+    Scene { served, others, lanes, second, view }
 }
 
 fn shard_of<'a>(page: &'a Value, shard: &str) -> &'a Value {
@@ -217,7 +219,56 @@ async fn a_silent_node_stays_in_the_status_with_what_it_said_last() {
 
     scene.others.be_silent(&[]);
     scene.lanes.entered(&ShardId::new("a"), LaneState::Backoff, Some("gone"));
-    assert_eq!(status().await["problems"], json!(["enrich a on node-2 backs off after: gone"]));
+    let texts = json!(["node-2 does not answer: it sleeps", "enrich a on node-2 backs off after: gone"]);
+    assert_eq!(status().await["problems"], texts, "what has just gone stays in sight");
+    tokio::time::timeout(Duration::from_secs(20), async {
+        while status().await["problems"] != json!(["enrich a on node-2 backs off after: gone"]) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await
+    .expect("it goes by itself");
+}
+
+#[tokio::test]
+async fn the_overview_has_the_key_figures_and_says_what_is_wrong_where_and_what_to_do() {
+    let scene = scene(node("node-2#0", Presence::Dead)).await;
+    let shard = ShardId::new("a");
+    scene.served.board.put_up(vec![lease("a", Some("node-2#1"), LeaseState::Held, &[])], true);
+    scene.lanes.started(&shard, 1);
+    let page = scene.served.get("/api/v1/overview").await.json();
+    assert_eq!((&page["findings"], &page["notes"], &page["cluster"]), (&json!([]), &json!([]), &"IotFastCarSensor".into()));
+    let kpis = &page["kpis"];
+    assert_eq!((&kpis["nodes_up"], &kpis["nodes_total"], &kpis["cache_hit_ratio"]), (&2.into(), &2.into(), &json!(5.0 / 7.0)));
+    for unknown in ["events_per_s", "lag_max_ms", "dead_letters_open"] {
+        assert_eq!(kpis[unknown], Value::Null, "{unknown}");
+    }
+    scene.lanes.lag(&shard, Some(40));
+    scene.lanes.letter(&shard, "abc".to_owned(), "speed is no number".to_owned());
+    scene.second.calls.of("driver_lookup").begin("query", "warehouse").failed(&"query failed (unreachable)");
+    let page = scene.served.get("/api/v1/overview").await.json();
+    let letters = &page["findings"][0];
+    assert_eq!((&page["findings"].as_array().map(Vec::len), &letters["rule"]), (&Some(1), &"dead-letters-new".into()));
+    assert_eq!((&letters["severity"], &letters["node"], &letters["target"]), (&"warning".into(), &Value::Null, &"enrich".into()));
+    assert_eq!(letters["text"], "a new dead letter of enrich (a): speed is no number");
+    assert_eq!(letters["link"], "#/dead-letters?stage=enrich");
+    assert!(letters["since"].as_str().is_some_and(|since| since.ends_with('Z')) && letters["next"].is_string(), "{letters}");
+    assert_eq!(page["kpis"]["lag_max_ms"], 40);
+
+    tokio::time::sleep(Duration::from_millis(1_050)).await;
+    scene.second.calls.of("driver_lookup").begin("query", "warehouse").failed(&"query failed (unreachable)");
+    let page = scene.served.get("/api/v1/overview").await.json();
+    let warehouse = &page["findings"][0];
+    assert_eq!(
+        (&warehouse["rule"], &warehouse["severity"]),
+        (&"warehouse-failing".into(), &"critical".into()),
+        "the gravest first"
+    );
+    assert_eq!((&warehouse["node"], &warehouse["target"]), (&"node-2".into(), &"driver_lookup: query".into()));
+    assert!(warehouse["text"].as_str().is_some_and(|text| text.ends_with("query failed (unreachable)")), "{warehouse}");
+    let status = scene.served.get("/api/v1/status?scope=cluster").await.json();
+    assert_eq!((&status["healthy"], &status["findings"][0]["id"]), (&false.into(), &warehouse["id"]));
+    assert_eq!(status["problems"][0], warehouse["text"]);
 }
 
 #[tokio::test]

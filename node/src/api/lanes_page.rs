@@ -1,10 +1,11 @@
 //! What one node knows of leases and of its own lanes. Nodes ask it of each other; `shards` joins the answers.
 
 use serde::{Deserialize, Serialize};
-use speedtrap_actors::observe::{ActorRow, BoardSnapshot, LaneSnapshot, SeenLease};
+use speedtrap_actors::observe::{ActorRow, BoardSnapshot, CallSnapshot, LaneSnapshot, SeenLease};
 
 use super::pages::{checkpoint_age, known_lag, millis};
 use super::{ApplicationView, NodeView};
+use crate::findings::cause_of;
 
 /// The page `lanes` of one node.
 #[derive(Debug, Serialize, Deserialize)]
@@ -65,27 +66,36 @@ pub(crate) struct LaneRow {
 pub(crate) struct WaitingRow {
     pub(crate) actor: String,
     pub(crate) for_ms: u64,
+    /// What for; null for an answer that is not late.
+    #[serde(default)]
+    pub(crate) cause: Option<String>,
 }
 
 impl LanesPage {
     pub(super) fn of(view: &NodeView) -> Self {
-        let actors = view.actors.rows();
+        let (actors, calls) = (view.actors.rows(), view.calls.snapshot());
         Self {
             schema: 1,
             node: view.name.clone(),
             worker: view.worker.clone(),
             paused: !view.pulse.is_fresh(),
-            applications: view.applications.iter().map(|application| ApplicationPage::of(view, application, &actors)).collect(),
+            applications: view
+                .applications
+                .iter()
+                .map(|application| ApplicationPage::of(view, application, &actors, &calls))
+                .collect(),
         }
     }
 }
 
 impl ApplicationPage {
-    fn of(view: &NodeView, application: &ApplicationView, actors: &[ActorRow]) -> Self {
+    fn of(view: &NodeView, application: &ApplicationView, actors: &[ActorRow], calls: &[CallSnapshot]) -> Self {
         let board = application.board.snapshot();
         let lane = |lane: LaneSnapshot| {
             let path = format!("{}/{}/{}", view.name, application.role, lane.shard);
-            LaneRow::of(&view.name, &lane, actors.iter().filter(|row| is_within(&row.spot.path, &path)))
+            let actors = actors.iter().filter(|row| is_within(&row.spot.path, &path));
+            let cause = |actor: &str, row: &ActorRow| cause_of(application.role, actor, &row.meter, calls);
+            LaneRow::of(&view.name, &lane, actors, cause)
         };
         Self {
             name: application.name.clone(),
@@ -115,7 +125,12 @@ impl LeaseRow {
 }
 
 impl LaneRow {
-    fn of<'a>(node: &str, lane: &LaneSnapshot, actors: impl Iterator<Item = &'a ActorRow> + Clone) -> Self {
+    fn of<'a>(
+        node: &str,
+        lane: &LaneSnapshot,
+        actors: impl Iterator<Item = &'a ActorRow> + Clone,
+        cause: impl Fn(&str, &ActorRow) -> Option<String>,
+    ) -> Self {
         let waiting = actors.clone().filter_map(|row| Some((row, row.meter.waiting_for?))).max_by_key(|(_, waits)| *waits);
         Self {
             node: node.to_owned(),
@@ -127,9 +142,9 @@ impl LaneRow {
             checkpoint_age_ms: checkpoint_age(lane).map(millis),
             restarts: actors.map(|row| row.restarts).sum(),
             last_fault: lane.last_fault.clone(),
-            waiting: waiting.map(|(row, waits)| WaitingRow {
-                actor: row.spot.path.rsplit('/').next().unwrap_or(&row.spot.path).to_owned(),
-                for_ms: millis(waits),
+            waiting: waiting.map(|(row, waits)| {
+                let actor = row.spot.path.rsplit('/').next().unwrap_or(&row.spot.path);
+                WaitingRow { actor: actor.to_owned(), for_ms: millis(waits), cause: cause(actor, row) }
             }),
         }
     }

@@ -25,6 +25,18 @@ struct KindLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RestartLabels {
+    kind: &'static str,
+    reason_class: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct QuantileLabels {
+    kind: &'static str,
+    quantile: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EndLabels {
     stage: &'static str,
     outcome: &'static str,
@@ -76,7 +88,8 @@ fn add_actors(registry: &mut Registry, view: &NodeView) {
     let waiting = Family::<KindLabel, Gauge>::default();
     let longest = Family::<KindLabel, Gauge>::default();
     let handled = Family::<KindLabel, Counter>::default();
-    let restarts = Family::<KindLabel, Counter>::default();
+    let restarts = Family::<RestartLabels, Counter>::default();
+    let [handle, mailbox]: [Family<QuantileLabels, Seconds>; 2] = Default::default();
     registry.register("actors", "Actors by kind", actors.clone());
     registry.register("actor_mailbox_messages", "Messages waiting in the mailboxes of one kind of actor", waiting.clone());
     registry.register(
@@ -85,7 +98,10 @@ fn add_actors(registry: &mut Registry, view: &NodeView) {
         longest.clone(),
     );
     registry.register("actor_messages_handled", "Messages handled by the actors that run now", handled.clone());
-    registry.register("actor_restarts", "Restarts of actors by kind", restarts.clone());
+    registry.register("actor_restarts", "Restarts of actors by kind and by what kind of reason", restarts.clone());
+    let slowest = "of the slowest actor of a kind, over the last minute; missing while unknown";
+    registry.register_with_unit("actor_handle", format!("Time to handle a message, {slowest}"), Unit::Seconds, handle.clone());
+    registry.register_with_unit("actor_mailbox", format!("Time in the mailbox, {slowest}"), Unit::Seconds, mailbox.clone());
     let mut deepest: BTreeMap<&'static str, i64> = BTreeMap::new();
     for row in view.actors.rows() {
         let kind = KindLabel { kind: row.spot.kind };
@@ -93,7 +109,14 @@ fn add_actors(registry: &mut Registry, view: &NodeView) {
         actors.get_or_create(&kind).inc();
         waiting.get_or_create(&kind).inc_by(depth);
         handled.get_or_create(&kind).inc_by(row.meter.done);
-        restarts.get_or_create(&kind).inc_by(row.restarts);
+        for (reason_class, n) in row.restarts_by_class {
+            restarts.get_or_create(&RestartLabels { kind: row.spot.kind, reason_class }).inc_by(n);
+        }
+        for (family, p95) in [(&handle, row.meter.handle_p95), (&mailbox, row.meter.mailbox_p95)] {
+            let Some(p95) = p95 else { continue };
+            let slowest = family.get_or_create(&QuantileLabels { kind: row.spot.kind, quantile: "0.95" });
+            slowest.set(slowest.get().max(p95.as_secs_f64()));
+        }
         let most = deepest.entry(row.spot.kind).or_default();
         *most = depth.max(*most);
     }

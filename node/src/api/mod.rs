@@ -9,6 +9,7 @@ mod drain;
 mod gate;
 mod guard;
 mod lanes_page;
+mod letter_watch;
 mod letters;
 mod limits;
 mod load_news;
@@ -17,6 +18,7 @@ mod map;
 mod masking;
 mod metrics;
 mod node_view;
+mod overview;
 mod pages;
 mod problem;
 mod read;
@@ -45,8 +47,10 @@ pub(crate) use letters::{LetterOrder, LetterPage, LettersPage, MOST_ORDERED, Ord
 use limits::Limit;
 pub(crate) use masking::plate as masked_plate;
 pub(crate) use node_view::{ApplicationView, CacheCounts, DriverCache, NodeView, Phase};
+pub(crate) use overview::Kpis;
 #[cfg(test)]
 pub(crate) use pages::LastRestart;
+pub(crate) use pages::known_lag;
 pub(crate) use pages::{ActorPage, ActorsPage, IngestPage, LanePage, RestartPage, StatusPage};
 use problem::Problem;
 pub(crate) use reveal::{Reveal, Revealed};
@@ -71,6 +75,7 @@ fn routes() -> Routes {
         .get("/api/v1/session", ANYBODY, session::show)
         .post("/api/v1/session", ANYBODY, session::sign_in)
         .delete("/api/v1/session", ANYBODY, session::sign_out)
+        .get("/api/v1/overview", VIEWER, overview::overview)
         .get("/api/v1/status", VIEWER, read::status)
         .get("/api/v1/actors", VIEWER, read::actors)
         .get("/api/v1/nodes", VIEWER, read::nodes)

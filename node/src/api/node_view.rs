@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use speedtrap_actors::flow::Pulse;
-use speedtrap_actors::observe::{ActorTable, IngestStats, LaneStats, LeaseBoard};
+use speedtrap_actors::observe::{ActorTable, CallLog, IngestStats, LaneStats, LeaseBoard};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -41,6 +41,8 @@ pub(crate) struct NodeView {
     pub(crate) ingest: Option<IngestStats>,
     /// Readings above it are violations; `None` where no enrich lane runs.
     pub(crate) limit_mph: Option<u16>,
+    /// How its remote calls fare.
+    pub(crate) calls: CallLog,
     /// Whether it may act.
     pub(crate) pulse: Pulse,
     /// Tells the program that somebody asked it to drain.
@@ -119,6 +121,7 @@ impl NodeView {
             drivers,
             ingest: None,
             limit_mph: None,
+            calls: CallLog::default(),
             pulse,
             drain_asked: Notify::new(),
             started: Instant::now(),
@@ -150,7 +153,7 @@ impl NodeView {
 
     /// Events of the enrich lanes that ended for good.
     pub(crate) fn events_in(&self) -> u64 {
-        StatusPage::of(self).events_in
+        StatusPage::counts_of(self).events_in
     }
 
     /// How far it is.

@@ -8,6 +8,7 @@ use speedtrap_actors::domain::{Outcome, OutcomeCounts, Position};
 use speedtrap_actors::observe::{ActorRow, IngestSnapshot, IngestStats, LaneSnapshot, LaneState, Restart};
 
 use super::{ApplicationView, CacheCounts, NodeView, Phase};
+use crate::findings::NodeFacts;
 
 /// An answer about lag that is older than this says nothing about now.
 const LAG_FRESH_FOR: Duration = Duration::from_secs(15);
@@ -38,6 +39,9 @@ pub(crate) struct StatusPage {
     pub(crate) ingest: Option<IngestPage>,
     /// Nothing is in the lanes, and every lag that is known is 0.
     pub(crate) idle: bool,
+    /// What it tells of itself so that others can judge it.
+    #[serde(default)]
+    pub(crate) facts: NodeFacts,
 }
 
 /// What a process has used so far, and what it holds.
@@ -110,6 +114,12 @@ pub(crate) struct ActorPage {
     pub(crate) busy_ms: u64,
     pub(crate) waiting_ms: u64,
     pub(crate) waiting: bool,
+    /// What 95 of 100 messages of the last minute took; null if there were none.
+    #[serde(default)]
+    pub(crate) p95_us: Option<u64>,
+    /// What 95 of 100 of them spent in the mailbox.
+    #[serde(default)]
+    pub(crate) mailbox_p95_us: Option<u64>,
     pub(crate) restarts: u64,
     pub(crate) last: Option<LastRestart>,
     pub(crate) up_s: u64,
@@ -132,7 +142,8 @@ pub(crate) struct RestartPage {
 }
 
 impl StatusPage {
-    pub(super) fn of(view: &NodeView) -> Self {
+    /// The counts, without the facts.
+    pub(super) fn counts_of(view: &NodeView) -> Self {
         let ingest = view.ingest.as_ref().map(IngestStats::snapshot);
         let mut page = Self {
             schema: 1,
@@ -150,6 +161,7 @@ impl StatusPage {
             process: ProcessFigures::of_this(),
             ingest: ingest.as_ref().map(IngestPage::of),
             idle: view.phase() == Phase::Running && ingest.is_none_or(|ingest| ingest.open == 0),
+            facts: NodeFacts::default(),
         };
         let mut all = OutcomeCounts::default();
         for application in &view.applications {
@@ -159,6 +171,10 @@ impl StatusPage {
         }
         page.outcomes = by_label(&all);
         page
+    }
+
+    pub(super) fn of(view: &NodeView) -> Self {
+        Self { facts: NodeFacts::of(view), ..Self::counts_of(view) }
     }
 
     /// Adds the lanes of one application; returns how its events ended.
@@ -193,7 +209,7 @@ fn is_idle(lane: &LaneSnapshot) -> bool {
 }
 
 /// How far behind a lane is, if an answer of late says so.
-pub(super) fn known_lag(lane: &LaneSnapshot) -> Option<u64> {
+pub(crate) fn known_lag(lane: &LaneSnapshot) -> Option<u64> {
     lane.millis_behind.filter(|_| lane.lag_age.is_some_and(|age| age <= LAG_FRESH_FOR))
 }
 
@@ -285,6 +301,8 @@ impl ActorPage {
             busy_ms: millis(row.meter.busy),
             waiting_ms: millis(row.meter.waiting),
             waiting: row.meter.waiting_for.is_some(),
+            p95_us: row.meter.handle_p95.map(micros),
+            mailbox_p95_us: row.meter.mailbox_p95.map(micros),
             restarts: row.restarts,
             last: row.last_restart.as_ref().map(|last| LastRestart { at: time(last.at), reason: last.reason.clone() }),
             up_s: row.meter.up.as_secs(),
@@ -311,6 +329,10 @@ pub(super) fn place(position: &Position) -> String {
 
 pub(super) fn time(at: SystemTime) -> String {
     jiff::Timestamp::try_from(at).map_or_else(|_| "unknown".to_owned(), |at| format!("{at:.3}"))
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 pub(super) fn millis(duration: Duration) -> u64 {

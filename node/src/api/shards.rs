@@ -186,7 +186,8 @@ fn held(lease: &LeaseRow, owner: Option<&Heard<LanesPage>>, lane: Option<&LaneRo
         ("draining", _) => Some(format!("its lane on {} takes nothing more in", lane.node)),
         (_, Some(waiting)) if waiting.for_ms >= LONG_WAIT_MS => {
             let (actor, seconds) = (&waiting.actor, waiting.for_ms / 1_000);
-            Some(format!("{actor} has waited {seconds} s for a rate limit, a retry or an answer"))
+            let cause = waiting.cause.as_deref().unwrap_or("an answer");
+            Some(format!("{actor} has waited {seconds} s for {cause}"))
         }
         _ => None,
     }

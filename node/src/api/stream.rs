@@ -17,7 +17,9 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::cluster::Api;
 use super::pages::{ActorPage, time};
 use super::problem::Problem;
-use super::{ClusterActorsPage, ClusterStatusPage, NodesPage, RestartPage, ShardsPage, SilentNode};
+use super::{ClusterActorsPage, ClusterStatusPage, Kpis, NodesPage, RestartPage, ShardsPage, SilentNode};
+
+use crate::findings::Finding;
 
 /// How often a frame is made.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -28,7 +30,7 @@ const MOST_WATCHERS: usize = 64;
 pub(super) struct Feed {
     frames: Mutex<watch::Sender<Option<Arc<Frame>>>>,
     /// Which run of the program the numbers of the frames belong to.
-    epoch: String,
+    pub(super) epoch: String,
 }
 
 /// One second of the cluster.
@@ -47,6 +49,9 @@ struct FrameBody<'a> {
     full: bool,
     at: &'a str,
     status: &'a ClusterStatusPage,
+    findings: &'a [Finding],
+    notes: &'a [Finding],
+    kpis: &'a Kpis,
     nodes: &'a NodesPage,
     shards: &'a ShardsPage,
     actors: Rows<'a>,
@@ -96,6 +101,7 @@ async fn make(api: Arc<Api>, epoch: String, frames: watch::Sender<Option<Arc<Fra
             _ = ticks.tick() => {}
         }
         seq += 1;
+        api.watch.letters.count(api.letters.as_ref());
         let (status, nodes, shards, actors) =
             tokio::join!(api.cluster_status(), api.nodes_page(), api.shards(), api.cluster_actors());
         let frame = frame(&epoch, seq, &known, (&status, &nodes, &shards, &actors));
@@ -119,6 +125,9 @@ fn frame(epoch: &str, seq: u64, known: &BTreeMap<String, ActorPage>, pages: Page
             full,
             at: &at,
             status,
+            findings: &status.findings,
+            notes: &status.notes,
+            kpis: &status.kpis,
             nodes,
             shards,
             actors: rows,

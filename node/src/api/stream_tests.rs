@@ -53,6 +53,7 @@ async fn everything_comes_first_and_then_only_what_changed() {
     assert_eq!(status, "HTTP/1.1 200 OK");
     let (name, whole) = watching.next().await;
     assert_eq!((name.as_str(), &whole["full"], names(&whole)), ("snapshot", &true.into(), vec!["node-1/one", "node-1/still"]));
+    assert_eq!((&whole["findings"], &whole["kpis"]["nodes_up"]), (&serde_json::json!([]), &1.into()));
     assert_eq!((&whole["status"]["served_by"], &whole["nodes"]["nodes"][0]["name"]), (&"node-1".into(), &"node-1".into()));
 
     changing.cast(()).expect("alive");

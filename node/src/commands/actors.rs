@@ -89,6 +89,8 @@ mod tests {
             busy_ms: 1_500,
             waiting_ms: 0,
             waiting: true,
+            p95_us: None,
+            mailbox_p95_us: None,
             restarts: 1,
             last: Some(LastRestart { at: "2026-01-01T00:00:00Z".into(), reason: "panicked".into() }),
             up_s: 60,

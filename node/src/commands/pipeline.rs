@@ -162,6 +162,8 @@ mod tests {
             busy_ms: 0,
             waiting_ms,
             waiting: false,
+            p95_us: None,
+            mailbox_p95_us: None,
             restarts: 0,
             last: None,
             up_s: 1,

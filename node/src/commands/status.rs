@@ -166,6 +166,8 @@ fn add_cache(out: &mut String, node: &str, cache: &CacheCounts) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::Kpis;
+    use crate::findings::NodeFacts;
 
     fn page(state: &str, lane_state: &str) -> StatusPage {
         let lane = LanePage {
@@ -197,6 +199,7 @@ mod tests {
             process: None,
             ingest: None,
             idle: false,
+            facts: NodeFacts::default(),
         }
     }
 
@@ -239,6 +242,9 @@ mod tests {
             at: String::new(),
             healthy: false,
             problems: vec!["node-2 does not answer: no answer".into()],
+            findings: Vec::new(),
+            notes: Vec::new(),
+            kpis: Kpis::default(),
             counts_are_whole: false,
             events_in: 2_000,
             errors_in: 0,

@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, SdkConfig};
+use speedtrap_actors::adapters::CallLimits;
+use speedtrap_actors::flow::{Backoff, RetryBudget};
+use speedtrap_actors::observe::CallLog;
 
-use crate::config;
+use crate::config::{self, NodeConfig};
 use crate::exit::{Exit, Stop};
 
 /// One client a service.
@@ -19,6 +22,8 @@ pub(super) struct Clients {
     pub(super) sns: aws_sdk_sns::Client,
     /// Where they call: named in messages.
     pub(super) place: String,
+    /// How all calls fare.
+    pub(super) calls: CallLog,
 }
 
 impl Clients {
@@ -42,7 +47,22 @@ impl Clients {
             // Its adapter switches retries off: a repeated Publish is a repeated text.
             sns: aws_sdk_sns::Client::new(sdk),
             place,
+            calls: CallLog::default(),
         }
+    }
+
+    /// The limits of a call, and who it is noted for.
+    pub(super) fn limits(&self, user: &'static str) -> CallLimits {
+        let backoff = Backoff { first: Duration::from_millis(100), most: Duration::from_secs(2) };
+        let budget = RetryBudget { backoff, most_elapsed: super::CALL_BUDGET };
+        CallLimits { timeout: super::CALL_TIMEOUT, budget, calls: self.calls.of(user) }
+    }
+
+    /// Those of a call about leases: a renewal must end, or have failed, well before the lease expires.
+    pub(super) fn lease_limits(&self, user: &'static str, config: &NodeConfig) -> CallLimits {
+        let limits = self.limits(user);
+        let timeout = (config.lease.expires_after / 4).min(limits.timeout);
+        CallLimits { timeout, budget: RetryBudget { most_elapsed: timeout, ..limits.budget }, ..limits }
     }
 }
 

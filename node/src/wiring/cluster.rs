@@ -9,8 +9,8 @@ use speedtrap_actors::cluster::{ClusterTimings, Desk, Links, MembershipSettings}
 use speedtrap_actors::flow::{Pulse, RetryBudget};
 use speedtrap_actors::ports::{FailureKind, NodeRow, NodeTable, RemoteFailure};
 
+use super::bad;
 use super::clients::Clients;
-use super::{bad, limits};
 use crate::config::{LEAST_COOKIE_BYTES, NodeConfig};
 use crate::exit::{Exit, Stop};
 
@@ -41,15 +41,16 @@ pub(super) async fn parts(config: &NodeConfig, clients: &Clients) -> Result<Opti
     let mut table: Option<Arc<dyn NodeTable>> = None;
     let (mut kept, mut boot) = (None, now_ms());
     if !name.is_empty() {
-        let patient = DynamoNodeTable::new(&clients.dynamodb, name, limits());
+        let patient = DynamoNodeTable::new(&clients.dynamodb, name, clients.limits("membership"));
         let cannot = |error: RemoteFailure| cannot_use(name, &error);
         patient.ensure().await.map_err(cannot)?;
         boot = boot_after(&patient, &config.node.name, boot).await.map_err(cannot)?;
         if cookie.is_none() {
             kept = Some(patient.shared_cookie().await.map_err(cannot)?);
         }
-        let once = RetryBudget { most_elapsed: Duration::ZERO, ..limits().budget };
-        let limits = CallLimits { timeout: CALL_TIMEOUT, budget: once };
+        let limits = clients.limits("heartbeat");
+        let once = RetryBudget { most_elapsed: Duration::ZERO, ..limits.budget };
+        let limits = CallLimits { timeout: CALL_TIMEOUT, budget: once, ..limits };
         table = Some(Arc::new(DynamoNodeTable::new(&clients.dynamodb, name, limits)));
     }
     let cookie = cookie.or(kept).ok_or_else(|| bad("cluster.cookie", &"is not set"))?;

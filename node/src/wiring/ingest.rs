@@ -8,8 +8,8 @@ use speedtrap_actors::ingest::IngestSettings;
 use speedtrap_actors::observe::IngestStats;
 use speedtrap_actors::ports::DeadLetters;
 
+use super::bad;
 use super::clients::Clients;
-use super::{bad, lease_limits, limits};
 use crate::config::{IngestConfig, NodeConfig};
 use crate::exit::Stop;
 
@@ -38,9 +38,13 @@ pub(super) fn settings(
     };
     Ok(Some(IngestSettings {
         source: Arc::new(broker),
-        stream: Arc::new(KinesisViolationStream::new(&clients.kinesis, &config.kinesis.in_stream, limits())),
+        stream: Arc::new(KinesisViolationStream::new(
+            &clients.kinesis,
+            &config.kinesis.in_stream,
+            clients.limits("ingest/stream_writer"),
+        )),
         letters: Arc::clone(letters),
-        leases: Arc::new(DynamoLeaseTable::new(&clients.dynamodb, &ingest.leases, lease_limits(config))),
+        leases: Arc::new(DynamoLeaseTable::new(&clients.dynamodb, &ingest.leases, clients.lease_limits("ingest/lease", config))),
         topic_filter: ingest.topic_filter.clone(),
         client_id,
         in_flight: usize::from(ingest.in_flight),

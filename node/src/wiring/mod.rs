@@ -13,15 +13,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use speedtrap_actors::adapters::{
-    CachedDrivers, CallLimits, DriverCacheLimits, DynamoAlertLedger, DynamoDeadLetters, DynamoLeaseTable, DynamoStreamSource,
+    CachedDrivers, DriverCacheLimits, DynamoAlertLedger, DynamoDeadLetters, DynamoLeaseTable, DynamoStreamSource,
     DynamoViolationStore, FirehoseArchive, KinesisSource, KinesisViolationStream, LetterDesk, LetterPlaces, SnsAlertSender,
 };
 use speedtrap_actors::cluster::Application;
 use speedtrap_actors::domain::SpeedMph;
-use speedtrap_actors::flow::{Backoff, RetryBudget};
+use speedtrap_actors::flow::Backoff;
 use speedtrap_actors::ingest::IngestSettings;
 use speedtrap_actors::lane::{ArchiveStages, EnrichStages, LaneSettings, LeaseTiming, NotifyStages, Stages, TextRate};
-use speedtrap_actors::observe::{LaneStats, LeaseBoard};
+use speedtrap_actors::observe::{CallLog, LaneStats, LeaseBoard};
 use speedtrap_actors::ports::{DeadLetters, ShardSource, StartAt, ViolationStore};
 use speedtrap_actors::wire::SmsTemplate;
 use tokio::sync::Semaphore;
@@ -56,6 +56,8 @@ pub(crate) struct Wired {
     pub(crate) letters: Arc<LetterDesk>,
     /// What makes the node one of several.
     pub(crate) cluster: Option<ClusterParts>,
+    /// How its remote calls fare.
+    pub(crate) calls: CallLog,
 }
 
 /// Finds what the node needs in AWS and joins it with the lanes.
@@ -74,8 +76,13 @@ pub(crate) async fn wire(config: &NodeConfig, start: &StartAt) -> Result<Wired, 
         bucket if !bucket.is_empty() => bucket.clone(),
         _ => format!("rtr-iot-archive-{}", found.account()?),
     };
-    let letters: Arc<dyn DeadLetters> =
-        Arc::new(DynamoDeadLetters::new(&clients.dynamodb, &clients.s3, &config.dynamodb.dead_letters_table, &bucket, limits()));
+    let letters: Arc<dyn DeadLetters> = Arc::new(DynamoDeadLetters::new(
+        &clients.dynamodb,
+        &clients.s3,
+        &config.dynamodb.dead_letters_table,
+        &bucket,
+        clients.limits("lane_end"),
+    ));
     let desk = Arc::new(letter_desk(config, &clients, bucket));
     let mut applications = Vec::new();
     for role in &config.node.roles {
@@ -91,7 +98,7 @@ pub(crate) async fn wire(config: &NodeConfig, start: &StartAt) -> Result<Wired, 
         applications.push(Application {
             name: name.to_owned(),
             source,
-            leases: Arc::new(DynamoLeaseTable::new(&clients.dynamodb, name, lease_limits(config))),
+            leases: Arc::new(DynamoLeaseTable::new(&clients.dynamodb, name, clients.lease_limits(lease_user(*role), config))),
             letters: Arc::clone(&letters),
             stages,
             settings: settings(config, *role),
@@ -107,7 +114,7 @@ pub(crate) async fn wire(config: &NodeConfig, start: &StartAt) -> Result<Wired, 
     }
     let ingest = ingest::settings(config, &clients, &letters)?;
     let cluster = cluster::parts(config, &clients).await?;
-    Ok(Wired { applications, drivers, ingest, letters: desk, cluster })
+    Ok(Wired { applications, drivers, ingest, letters: desk, cluster, calls: clients.calls })
 }
 
 fn letter_desk(config: &NodeConfig, clients: &Clients, bucket: String) -> LetterDesk {
@@ -117,7 +124,7 @@ fn letter_desk(config: &NodeConfig, clients: &Clients, bucket: String) -> Letter
         in_stream: config.kinesis.in_stream.clone(),
         archive: config.archive.delivery_stream.clone(),
     };
-    LetterDesk::new(&clients.dynamodb, &clients.s3, &clients.kinesis, &clients.firehose, places, limits())
+    LetterDesk::new(&clients.dynamodb, &clients.s3, &clients.kinesis, &clients.firehose, places, clients.limits("letter_desk"))
 }
 
 type Parts<'a> = (&'a str, Arc<dyn ShardSource>, Stages);
@@ -138,45 +145,61 @@ async fn drivers(config: &NodeConfig, clients: &Clients) -> Result<Arc<CachedDri
 
 fn enrich<'a>(config: &'a NodeConfig, clients: &Clients, drivers: &Arc<CachedDrivers>) -> Result<Parts<'a>, Stop> {
     let limit = SpeedMph::new(config.rule.limit_mph).ok_or_else(|| bad("rule.limit_mph", &"is no speed"))?;
-    let store = |table: &str| Arc::new(DynamoViolationStore::new(&clients.dynamodb, table, limits())) as Arc<dyn ViolationStore>;
+    let store = |table: &str, user| {
+        Arc::new(DynamoViolationStore::new(&clients.dynamodb, table, clients.limits(user))) as Arc<dyn ViolationStore>
+    };
     let raw = &config.persist.raw_table;
     let stages = Stages::Enrich(EnrichStages {
         limit,
-        raw: (!raw.is_empty()).then(|| store(raw)),
+        raw: (!raw.is_empty()).then(|| store(raw, "raw_persister")),
         drivers: Arc::clone(drivers),
-        store: store(&config.dynamodb.speeding_table),
-        stream: Arc::new(KinesisViolationStream::new(&clients.kinesis, &config.kinesis.out_stream, limits())),
+        store: store(&config.dynamodb.speeding_table, "violation_persister"),
+        stream: Arc::new(KinesisViolationStream::new(
+            &clients.kinesis,
+            &config.kinesis.out_stream,
+            clients.limits("violation_publisher"),
+        )),
     });
-    Ok((&config.dynamodb.enrich_leases, kinesis(clients, &config.kinesis.in_stream), stages))
+    Ok((&config.dynamodb.enrich_leases, kinesis(clients, &config.kinesis.in_stream, "enrich/shard_reader"), stages))
 }
 
 fn notify<'a>(config: &'a NodeConfig, clients: &Clients, template: SmsTemplate) -> Result<Parts<'a>, Stop> {
     let notify = &config.notify;
     let rate = NonZeroU32::new(notify.max_texts_per_second).ok_or_else(|| bad("notify.max_texts_per_second", &"is 0"))?;
     let stages = Stages::Notify(NotifyStages {
-        ledger: Arc::new(DynamoAlertLedger::new(&clients.dynamodb, &config.dynamodb.alerts_table, CLAIM_TTL, limits())),
-        sender: Arc::new(SnsAlertSender::new(&clients.sns, limits())),
+        ledger: Arc::new(DynamoAlertLedger::new(
+            &clients.dynamodb,
+            &config.dynamodb.alerts_table,
+            CLAIM_TTL,
+            clients.limits("owner_notifier"),
+        )),
+        sender: Arc::new(SnsAlertSender::new(&clients.sns, clients.limits("owner_notifier"))),
         in_flight: Arc::new(Semaphore::new(notify.in_flight)),
         rate: Arc::new(TextRate::per_second(rate)),
         template,
         claim_expiry: notify.claim_expiry,
     });
-    Ok((&config.dynamodb.notify_leases, kinesis(clients, &config.kinesis.out_stream), stages))
+    Ok((&config.dynamodb.notify_leases, kinesis(clients, &config.kinesis.out_stream, "notify/shard_reader"), stages))
 }
 
 fn archive<'a>(config: &'a NodeConfig, clients: &Clients) -> Parts<'a> {
     let tables = &config.dynamodb;
-    let source = DynamoStreamSource::new(&clients.dynamodb, &clients.dynamodb_streams, &tables.speeding_table, limits());
-    let archive = FirehoseArchive::new(&clients.firehose, &config.archive.delivery_stream, limits());
+    let source = DynamoStreamSource::new(
+        &clients.dynamodb,
+        &clients.dynamodb_streams,
+        &tables.speeding_table,
+        clients.limits("archive/shard_reader"),
+    );
+    let archive = FirehoseArchive::new(&clients.firehose, &config.archive.delivery_stream, clients.limits("archive_writer"));
     (&tables.archive_leases, Arc::new(source), Stages::Archive(ArchiveStages { archive: Arc::new(archive) }))
 }
 
 fn errors<'a>(config: &'a NodeConfig, clients: &Clients) -> Parts<'a> {
-    (&config.dynamodb.errors_leases, kinesis(clients, &config.kinesis.error_stream), Stages::Errors)
+    (&config.dynamodb.errors_leases, kinesis(clients, &config.kinesis.error_stream, "errors/shard_reader"), Stages::Errors)
 }
 
-fn kinesis(clients: &Clients, stream: &str) -> Arc<dyn ShardSource> {
-    Arc::new(KinesisSource::new(&clients.kinesis, stream, limits()))
+fn kinesis(clients: &Clients, stream: &str, user: &'static str) -> Arc<dyn ShardSource> {
+    Arc::new(KinesisSource::new(&clients.kinesis, stream, clients.limits(user)))
 }
 
 fn settings(config: &NodeConfig, role: RoleName) -> LaneSettings {
@@ -206,16 +229,14 @@ fn longest_call(config: &NodeConfig) -> Duration {
     (3 * (CALL_TIMEOUT + CALL_BUDGET)).max(query)
 }
 
-fn limits() -> CallLimits {
-    let backoff = Backoff { first: Duration::from_millis(100), most: Duration::from_secs(2) };
-    CallLimits { timeout: CALL_TIMEOUT, budget: RetryBudget { backoff, most_elapsed: CALL_BUDGET } }
-}
-
-/// A renewal must end, or have failed, well before the lease expires.
-fn lease_limits(config: &NodeConfig) -> CallLimits {
-    let timeout = (config.lease.expires_after / 4).min(CALL_TIMEOUT);
-    let CallLimits { budget, .. } = limits();
-    CallLimits { timeout, budget: RetryBudget { most_elapsed: timeout, ..budget } }
+/// Whom calls about leases are noted for.
+const fn lease_user(role: RoleName) -> &'static str {
+    match role {
+        RoleName::Enrich => "enrich/lease",
+        RoleName::Notify => "notify/lease",
+        RoleName::Archive => "archive/lease",
+        RoleName::Errors => "errors/lease",
+    }
 }
 
 fn bad(key: &str, why: &dyn std::fmt::Display) -> Stop {

@@ -8,7 +8,7 @@ use speedtrap_actors::flow::RetryBudget;
 use speedtrap_actors::ports::{DriverDirectory, FailureKind, RemoteFailure};
 
 use super::clients::Clients;
-use super::{letter_desk, limits, warehouse};
+use super::{letter_desk, warehouse};
 use crate::config::NodeConfig;
 use crate::exit::{Exit, Stop};
 
@@ -37,10 +37,17 @@ pub(crate) struct TraceTools {
 /// When no region is set, or nothing answers.
 pub(crate) async fn trace_tools(config: &NodeConfig) -> Result<TraceTools, Stop> {
     let clients = Clients::from_environment().await?;
-    let limits = CallLimits { budget: RetryBudget { most_elapsed: MOST_PATIENCE, ..limits().budget }, ..limits() };
+    let limits = clients.limits("trace");
+    let limits = CallLimits { budget: RetryBudget { most_elapsed: MOST_PATIENCE, ..limits.budget }, ..limits };
     let (tables, streams) = (&config.dynamodb, &config.kinesis);
-    let desk =
-        TraceDesk::new(&clients.dynamodb, &clients.kinesis, &clients.s3, &tables.speeding_table, &tables.alerts_table, limits);
+    let desk = TraceDesk::new(
+        &clients.dynamodb,
+        &clients.kinesis,
+        &clients.s3,
+        &tables.speeding_table,
+        &tables.alerts_table,
+        limits.clone(),
+    );
     let (in_reach, out_reach) = tokio::join!(desk.reach(&streams.in_stream), desk.reach(&streams.out_stream));
     if let (Err(failure), Err(_)) = (&in_reach, &out_reach)
         && failure.kind != FailureKind::Refused
@@ -58,7 +65,7 @@ pub(crate) async fn trace_tools(config: &NodeConfig) -> Result<TraceTools, Stop>
     Ok(TraceTools {
         desk,
         letters: letter_desk(config, &clients, bucket.clone().unwrap_or_default()),
-        in_stream: KinesisSource::new(&clients.kinesis, &streams.in_stream, limits),
+        in_stream: KinesisSource::new(&clients.kinesis, &streams.in_stream, limits.clone()),
         out_stream: KinesisSource::new(&clients.kinesis, &streams.out_stream, limits),
         reach: [in_reach, out_reach],
         bucket,

@@ -11,7 +11,7 @@ use speedtrap_actors::flow::RetryBudget;
 use speedtrap_actors::ports::DriverDirectory;
 
 use super::clients::Clients;
-use super::{bad, limits, resources};
+use super::{bad, resources};
 use crate::config::{NodeConfig, WarehouseConfig};
 use crate::exit::{Exit, Stop};
 
@@ -41,12 +41,14 @@ pub(super) async fn directory(config: &NodeConfig, clients: &Clients) -> Result<
         WarehouseError::Certificates { .. } => bad("warehouse.ca_file", &error),
         error => bad("warehouse", &error),
     })?;
-    let tried_once = RetryBudget { most_elapsed: Duration::ZERO, ..limits().budget };
-    let probe = RedshiftDriverDirectory::new(pool.clone(), CallLimits { timeout: warehouse.connect_timeout, budget: tried_once });
+    let limits = clients.limits("driver_lookup");
+    let tried_once = RetryBudget { most_elapsed: Duration::ZERO, ..limits.budget };
+    let once = CallLimits { timeout: warehouse.connect_timeout, budget: tried_once, ..limits.clone() };
+    let probe = RedshiftDriverDirectory::new(pool.clone(), once);
     if let Err(failure) = probe.drivers(&[PlateKey::of("?")]).await {
         tracing::warn!(%failure, "the warehouse does not answer; violations wait until it does");
     }
-    let limits = CallLimits { timeout: warehouse.query_timeout, ..limits() };
+    let limits = CallLimits { timeout: warehouse.query_timeout, ..limits };
     Ok(Arc::new(RedshiftDriverDirectory::new(pool, limits)))
 }
 
