@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: real processes of the pipeline, looks at what they left, and an oracle that knows from the
 //! CSV files alone what must be there.
 
+pub mod browser;
 pub mod certificates;
 pub mod cluster;
 pub mod commands;

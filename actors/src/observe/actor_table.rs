@@ -127,7 +127,7 @@ impl ActorTable {
         Ok(Mailbox::new(actor, meter))
     }
 
-    fn started(&self, spot: &Spot, pid: ActorId, meter: Arc<Meter>) {
+    pub(super) fn started(&self, spot: &Spot, pid: ActorId, meter: Arc<Meter>) {
         let mut inner = self.lock();
         let known = inner.rows.get(&spot.path);
         let (restarts, last) = known.map_or((0, None), |row| (row.restarts, row.last.clone()));

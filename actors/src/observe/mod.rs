@@ -10,6 +10,7 @@ mod lease_board;
 mod mailbox;
 mod meter;
 mod metered;
+mod synthetic;
 mod traffic;
 
 pub use actor_table::{ActorRow, ActorState, ActorTable, Restart, Spot};
@@ -19,4 +20,5 @@ pub use lane_stats::{FreshLetter, LaneSnapshot, LaneState, LaneStats, LeaseWrite
 pub use lease_board::{BoardSnapshot, LeaseBoard, LeaseState, SeenLease};
 pub use mailbox::{ActorGone, Mailbox, Outlet};
 pub use meter::{Meter, MeterSnapshot, Pause, Pausing, Waiting};
+pub use synthetic::SyntheticActors;
 pub use traffic::{Count, HourCount, Traffic, TrafficCounts, TrafficMark};

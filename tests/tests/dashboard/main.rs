@@ -1,0 +1,80 @@
+//! The dashboard in a real browser, over three nodes: what it shows is what the commands say, and what is done on it happens.
+
+mod equality;
+mod look;
+mod shown;
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+use speedtrap_tests::browser::Browser;
+use speedtrap_tests::cluster::Cluster;
+use speedtrap_tests::commands;
+use speedtrap_tests::figures::say;
+use speedtrap_tests::programs;
+use speedtrap_tests::sandbox::Sandbox;
+use speedtrap_tests::traffic::{Mix, Traffic};
+use tokio::time::Instant;
+
+const SHARDS: u32 = 4;
+const DRIVERS: u32 = 400;
+const LIMIT: Duration = Duration::from_secs(60);
+/// Whether the page has a frame of late.
+const LIVE: &str = r#"return document.querySelector('[data-testid="live-state"]')?.dataset.value === 'live'"#;
+
+/// Everything that a step works with.
+struct Stage<'a> {
+    sandbox: &'a Sandbox,
+    cluster: Cluster<'a>,
+    browser: Browser,
+    traffic: Traffic,
+}
+
+impl Stage<'_> {
+    /// The address of a node's dashboard.
+    fn url(&self, node: &str) -> Result<&str> {
+        Ok(&self.cluster.node(node)?.url)
+    }
+
+    /// What a command says as JSON, asked of a node. Its exit code is left to others.
+    async fn says(&self, node: &str, arguments: &[&str]) -> Result<Value> {
+        let mut command = programs::command("speedtrap")?;
+        command.args(arguments).args(["--json", "--node", self.url(node)?]);
+        commands::run(command).await?.json().with_context(|| format!("speedtrap {arguments:?}"))
+    }
+}
+
+/// One test, since nodes, cloud and browser take longer to start than most steps.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_dashboard_shows_what_is_and_does_what_it_is_told() -> Result<()> {
+    let sandbox = Sandbox::up_with_shards(SHARDS).await?;
+    let mix = Mix { seed: 21, violations: 0.5, bad_numbers: 0.0, unknown_plates: 10 };
+    let traffic = Traffic::begin(&sandbox, DRIVERS, mix).await?;
+    let mut cluster = Cluster::of(&sandbox);
+    cluster.start(&["node-1", "node-2", "node-3"]).await?;
+    cluster.fair(LIMIT).await?;
+    cluster.idle(LIMIT).await?;
+    play(&sandbox, cluster, traffic).await?;
+    sandbox.end().await
+}
+
+async fn play(sandbox: &Sandbox, cluster: Cluster<'_>, traffic: Traffic) -> Result<()> {
+    let mut stage = Stage { sandbox, cluster, browser: Browser::start().await?, traffic };
+    let begun = Instant::now();
+    if let Err(error) = steps(&mut stage).await {
+        stage.browser.picture("dashboard-failed").await?;
+        println!("the page at that time: {}", stage.browser.text().await.unwrap_or_default());
+        return Err(error.context(stage.cluster.logs()));
+    }
+    say("dashboard", &format!("the steps took {:.0} s", begun.elapsed().as_secs_f64()));
+    stage.browser.end().await?;
+    stage.cluster.stop().await
+}
+
+async fn steps(stage: &mut Stage<'_>) -> Result<()> {
+    equality::paints_within_a_second(stage).await.context("the first paint")?;
+    equality::equals_the_commands(stage).await.context("the overview beside the commands")?;
+    look::fits_small_and_large_windows(stage).await.context("windows and colours")?;
+    Ok(())
+}
