@@ -6,7 +6,7 @@ use speedtrap_tests::browser::hook;
 
 use super::{LIMIT, LIVE, Stage};
 
-const PAGES: [&str; 8] = ["overview", "actors", "shards", "pipeline", "loader", "dead-letters", "nodes", "audit"];
+const PAGES: [&str; 9] = ["overview", "actors", "shards", "pipeline", "loader", "dead-letters", "map", "nodes", "audit"];
 
 /// No page scrolls sideways at 800 pixels, and the overview scrolls nowhere at 1440 by 900. Contrast is tested on the colours
 /// themselves.

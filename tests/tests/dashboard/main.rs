@@ -2,8 +2,11 @@
 
 mod equality;
 mod look;
+mod loss;
+mod many;
 mod shown;
 
+use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -15,6 +18,7 @@ use speedtrap_tests::figures::say;
 use speedtrap_tests::programs;
 use speedtrap_tests::sandbox::Sandbox;
 use speedtrap_tests::traffic::{Mix, Traffic};
+use tokio::process::Command;
 use tokio::time::Instant;
 
 const SHARDS: u32 = 4;
@@ -25,10 +29,8 @@ const LIVE: &str = r#"return document.querySelector('[data-testid="live-state"]'
 
 /// Everything that a step works with.
 struct Stage<'a> {
-    sandbox: &'a Sandbox,
     cluster: Cluster<'a>,
     browser: Browser,
-    traffic: Traffic,
 }
 
 impl Stage<'_> {
@@ -50,17 +52,27 @@ impl Stage<'_> {
 async fn the_dashboard_shows_what_is_and_does_what_it_is_told() -> Result<()> {
     let sandbox = Sandbox::up_with_shards(SHARDS).await?;
     let mix = Mix { seed: 21, violations: 0.5, bad_numbers: 0.0, unknown_plates: 10 };
-    let traffic = Traffic::begin(&sandbox, DRIVERS, mix).await?;
-    let mut cluster = Cluster::of(&sandbox);
+    Traffic::begin(&sandbox, DRIVERS, mix).await?;
+    let port = free_port()?;
+    let settings = move |name: &str, command: &mut Command| {
+        match name {
+            // The one that serves the page has to be found again after a restart.
+            "node-1" => command.env("SPEEDTRAP_DASHBOARD__LISTEN", format!("127.0.0.1:{port}")),
+            "node-4" => command.args(["--synthetic-actors", &many::ACTORS.to_string()]),
+            _ => command,
+        };
+        Ok(())
+    };
+    let mut cluster = Cluster::with_settings(&sandbox, Box::new(settings));
     cluster.start(&["node-1", "node-2", "node-3"]).await?;
     cluster.fair(LIMIT).await?;
     cluster.idle(LIMIT).await?;
-    play(&sandbox, cluster, traffic).await?;
+    play(cluster).await?;
     sandbox.end().await
 }
 
-async fn play(sandbox: &Sandbox, cluster: Cluster<'_>, traffic: Traffic) -> Result<()> {
-    let mut stage = Stage { sandbox, cluster, browser: Browser::start().await?, traffic };
+async fn play(cluster: Cluster<'_>) -> Result<()> {
+    let mut stage = Stage { cluster, browser: Browser::start().await? };
     let begun = Instant::now();
     if let Err(error) = steps(&mut stage).await {
         stage.browser.picture("dashboard-failed").await?;
@@ -75,6 +87,17 @@ async fn play(sandbox: &Sandbox, cluster: Cluster<'_>, traffic: Traffic) -> Resu
 async fn steps(stage: &mut Stage<'_>) -> Result<()> {
     equality::paints_within_a_second(stage).await.context("the first paint")?;
     equality::equals_the_commands(stage).await.context("the overview beside the commands")?;
+    loss::a_killed_node_is_lost_and_found(stage).await.context("a killed node")?;
+    loss::a_page_without_its_node_says_so(stage).await.context("a page without its node")?;
     look::fits_small_and_large_windows(stage).await.context("windows and colours")?;
+    many::two_thousand_actors(stage).await.context("2,000 actors")?;
     Ok(())
+}
+
+/// A port that no system gives to outgoing connections, so that a node that starts again finds it free.
+fn free_port() -> Result<u16> {
+    let start = std::process::id() as u16 % 10_000;
+    let ports = (0..10_000).map(|n| 20_000 + (start + n) % 10_000);
+    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    ports.into_iter().find(is_free).context("no port is free")
 }

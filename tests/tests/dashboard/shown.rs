@@ -9,15 +9,16 @@ use speedtrap_tests::browser::Browser;
 const READ: &str = r#"
     const fields = (root) => Object.fromEntries([...root.querySelectorAll('[data-field][data-value]')].map((it) => [it.dataset.field, it.dataset.value]));
     const rows = (name, key) =>
-      Object.fromEntries([...document.querySelectorAll(`[data-testid="${name}"]`)].map((it) => [it.dataset[key], { ...fields(it), text: it.innerText }]));
+      Object.fromEntries([...document.querySelectorAll(`[data-testid="${name}"]`)].filter((it) => !it.hidden).map((it) => [it.dataset[key], { ...fields(it), text: it.innerText }]));
     return {
       kpis: Object.fromEntries([...document.querySelectorAll('[data-testid^="kpi-"]')].map((it) => [it.dataset.testid.slice(4), it.dataset.value])),
       nodes: rows('node-row', 'node'),
       shards: rows('shard-row', 'shard'),
       actors: rows('actor-row', 'actor'),
+      states: rows('state-row', 'state'),
+      letters: rows('letter-row', 'letter'),
       findings: [...document.querySelectorAll('[data-testid="finding"]')].map((it) => it.innerText),
       live: document.querySelector('[data-testid="live-state"]')?.dataset.value ?? null,
-      text: document.body.innerText,
     };"#;
 
 /// The fields of a row: what it shows of each, and its whole text.
@@ -31,9 +32,10 @@ pub(crate) struct Shown {
     pub(crate) shards: BTreeMap<String, Row>,
     /// Those in sight.
     pub(crate) actors: BTreeMap<String, Row>,
+    pub(crate) states: BTreeMap<String, Row>,
+    pub(crate) letters: BTreeMap<String, Row>,
     pub(crate) findings: Vec<String>,
     pub(crate) live: Option<String>,
-    pub(crate) text: String,
 }
 
 impl Shown {
