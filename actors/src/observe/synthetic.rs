@@ -1,9 +1,9 @@
 //! Rows of actors that do not exist: what shows actors is tested with very many of them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use ractor::ActorId;
+use tokio::time::Instant;
 
 use super::{ActorTable, Meter, Spot};
 
@@ -52,8 +52,10 @@ impl SyntheticActors {
     /// A part of them handles a message, each time another one.
     pub fn work(&mut self) {
         for meter in self.meters.iter().skip(self.turn).step_by(IDLE_TO_BUSY) {
+            let now = Instant::now();
             meter.sent();
-            meter.handled(Duration::from_micros(200));
+            meter.begun(now);
+            meter.handled(now);
         }
         self.turn = (self.turn + 1) % IDLE_TO_BUSY;
     }
