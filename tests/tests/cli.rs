@@ -9,6 +9,7 @@ use speedtrap_tests::commands::{Ended, device, loader, run};
 use speedtrap_tests::deadline::eventually;
 use speedtrap_tests::evidence::items;
 use speedtrap_tests::node::Node;
+use speedtrap_tests::process::Process;
 use speedtrap_tests::programs;
 use speedtrap_tests::sandbox::Sandbox;
 
@@ -177,6 +178,8 @@ async fn a_node_shows_itself_and_ends_in_good_order() -> Result<()> {
         ensure!(answered == 200, "/{path} answers {answered}");
     }
 
+    watching_goes_on_until_it_is_interrupted(&sandbox, &node).await?;
+
     // It is asked to end while readings come in.
     let publishing = sandbox.publish(&readings, 100);
     let stopping = async {
@@ -197,6 +200,32 @@ async fn a_node_shows_itself_and_ends_in_good_order() -> Result<()> {
         ensure!(owned.is_empty(), "leases in {table} are still owned: {owned:?}");
     }
     sandbox.end().await
+}
+
+async fn watching_goes_on_until_it_is_interrupted(sandbox: &Sandbox, node: &Node) -> Result<()> {
+    for verb in ["status", "actors", "shards", "pipeline", "nodes"] {
+        let mut command = programs::command("speedtrap")?;
+        command.args([verb, "--watch", "--json", "--node", &node.url]);
+        let mut watching = Process::start_with_output(verb, command, sandbox.folder())?;
+        let out = sandbox.folder().join(format!("{verb}.out"));
+        eventually("it was shown three times", Duration::from_secs(60), || async {
+            let text = std::fs::read_to_string(&out)?;
+            let lines: Vec<_> = text.split_inclusive('\n').filter(|line| line.ends_with('\n')).collect();
+            ensure!(lines.len() >= 3, "{} lines; {}", lines.len(), watching.log_tail());
+            for line in lines {
+                let page: serde_json::Value = serde_json::from_str(line)?;
+                ensure!(page["schema"] == 1, "{page}");
+            }
+            Ok(())
+        })
+        .await?;
+        watching.signal(libc::SIGINT)?;
+        let ended = watching.ended(Duration::from_secs(5)).await?;
+        ensure!(ended.code() == Some(130), "{verb} ended with {ended}: {}", watching.log_tail());
+    }
+    let mut wrong = programs::command("speedtrap")?;
+    wrong.args(["status", "--watch", "--node", NOWHERE]);
+    says(&run(wrong).await?, 69, &["no answer from the node"])
 }
 
 #[tokio::test]

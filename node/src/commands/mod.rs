@@ -16,6 +16,7 @@ mod status;
 mod table;
 mod token;
 mod trace;
+mod watch;
 
 use clap::{Parser, Subcommand};
 
@@ -52,33 +53,34 @@ enum Command {
 Examples:
   speedtrap status
   speedtrap status --local --node http://127.0.0.1:7301
+  speedtrap status --watch
   speedtrap status --json")]
-    Status(client::ScopeArgs),
+    Status(watch::Watched<client::ScopeArgs>),
     /// Shows all nodes, how they are linked and how many leases each holds; exit code 3 if one is not linked.
     #[command(after_help = "\
 Examples:
   speedtrap nodes
   speedtrap nodes --node http://127.0.0.1:7301 --json")]
-    Nodes(client::NodeArgs),
+    Nodes(watch::Watched<client::NodeArgs>),
     /// Shows all shards: who holds them, how far they are, and why one does not move.
     #[command(after_help = "\
 Examples:
   speedtrap shards
   speedtrap shards --json")]
-    Shards(client::NodeArgs),
+    Shards(watch::Watched<client::NodeArgs>),
     /// Shows the actors of all nodes: mailboxes, work done, restarts.
     #[command(after_help = "\
 Examples:
   speedtrap actors
   speedtrap actors --local --node http://127.0.0.1:7301
   speedtrap actors --json")]
-    Actors(client::ScopeArgs),
+    Actors(watch::Watched<client::ScopeArgs>),
     /// Shows how each stage of the pipeline spends its time, and how events ended.
     #[command(after_help = "\
 Examples:
   speedtrap pipeline
   speedtrap pipeline --over 10 --json")]
-    Pipeline(pipeline::PipelineArgs),
+    Pipeline(watch::Watched<pipeline::PipelineArgs>),
     /// Shows records that could not be processed, puts them back or gives them up.
     #[command(after_help = "\
 Examples:
@@ -155,11 +157,11 @@ impl Cli {
     pub(crate) fn run(self) -> Result<Exit, Stop> {
         match self.command {
             Command::Run(args) => crate::run::run(args),
-            Command::Status(args) => status::status(&args),
-            Command::Nodes(args) => nodes::nodes(&args),
-            Command::Shards(args) => shards::shards(&args),
-            Command::Actors(args) => actors::actors(&args),
-            Command::Pipeline(args) => pipeline::pipeline(&args),
+            Command::Status(args) => args.run(status::status),
+            Command::Nodes(args) => args.run(nodes::nodes),
+            Command::Shards(args) => args.run(shards::shards),
+            Command::Actors(args) => args.run(actors::actors),
+            Command::Pipeline(args) => args.run(pipeline::pipeline),
             Command::DeadLetters(args) => dead_letters::dead_letters(args),
             Command::Audit(args) => audit::audit(&args),
             Command::Completions(args) => Ok(manual::completions(&args)),
@@ -175,7 +177,5 @@ impl Cli {
 
 /// Writes to standard output; a reader that went away (`| head`) is no failure.
 fn print(text: &str) {
-    use std::io::Write as _;
-    let mut out = std::io::stdout().lock();
-    let _reader_gone = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    watch::SCREEN.show(text);
 }

@@ -157,7 +157,7 @@ impl Tracer<'_> {
         }
         let hours = self.tools.reach[0].as_ref().map_or(24, |reach| reach.keeps.as_secs() / 3_600);
         Stop::new(Exit::NotFound, "nothing is known of that event or plate").why(why).next(format!(
-            "a reading that is no violation leaves only its record on the in-stream, for {hours} h: find it with --plate PLATE --at TIME"
+            "a reading that is no violation leaves only its record on the in-stream, for {hours} h: find it with --at TIME, faster with --plate PLATE --at TIME"
         ))
     }
 }
