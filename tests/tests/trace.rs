@@ -8,6 +8,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_kinesis::primitives::{DateTime, DateTimeFormat};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use speedtrap_actors::testing::aggregated_record;
 use speedtrap_tests::commands::{Ended, run};
 use speedtrap_tests::deadline::eventually;
 use speedtrap_tests::drivers_file::DriversFile;
@@ -72,7 +73,8 @@ fn step<'a>(story: &'a Value, name: &str) -> Result<&'a Value> {
 async fn place(sandbox: &Sandbox, stream: &str, id: &str) -> Result<Option<(String, String, SystemTime)>> {
     for (shard, records) in streams::records_by_shard(&sandbox.clients.kinesis, stream).await? {
         for record in records {
-            let value: Value = serde_json::from_slice(record.data.as_ref())?;
+            // What a producer aggregated is no JSON.
+            let Ok(value) = serde_json::from_slice::<Value>(record.data.as_ref()) else { continue };
             if value["eventId"] == id {
                 let at = record.approximate_arrival_timestamp.context("a record that arrived at no time")?;
                 return Ok(Some((shard, record.sequence_number, SystemTime::try_from(at)?)));
@@ -111,9 +113,11 @@ async fn every_step_of_an_event_is_told_with_the_place_where_it_is() -> Result<(
     let records = [&texted, &second, &slow, &nobody, &bad].map(|sent| (sent.plate.clone(), sent.data.clone()));
     streams::put(&sandbox.clients.kinesis, IN_STREAM, &records).await?;
     store(&sandbox, &old).await?;
+    let (aggregated, readings) = aggregated_record();
+    streams::put(&sandbox.clients.kinesis, IN_STREAM, &[("a producer's own key".to_owned(), aggregated)]).await?;
     eventually("everything has ended and is archived", LIMIT, || async {
         let found = sandbox.evidence().await?;
-        ensure!(found.letters.len() == 1 && found.texts.len() == 2 && found.archived.len() == 4, "{found:?}");
+        ensure!(found.letters.len() == 1 && found.texts.len() == 2 && found.archived.len() == 4 + readings.len(), "{found:?}");
         Ok(())
     })
     .await?;
@@ -121,6 +125,11 @@ async fn every_step_of_an_event_is_told_with_the_place_where_it_is() -> Result<(
     a_texted_violation_is_told_whole(&sandbox, &texted).await?;
     a_plate_lists_its_events(&sandbox, &texted, &second).await?;
     what_ends_early_says_where(&sandbox, &slow, &nobody, &bad).await?;
+
+    // Their own time is long past, so the one when they came is given.
+    let told = story(&sandbox, &["aggregated-1", "--at", &slow.taken]).await?;
+    let opened = step(&told, "in_stream")?;
+    ensure!(opened["state"] == "found" && opened["place"]["sub"] == 1, "a record of the producer library is opened: {told:#}");
 
     let told = story(&sandbox, &["t-old"]).await?;
     for name in ["in_stream", "out_stream", "lookup"] {
