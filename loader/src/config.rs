@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use speedtrap_actors::flow::{Backoff, RetryBudget};
 
 use crate::contract_file::ContractError;
+use crate::notify::Nodes;
 use crate::pack::MAX_BYTES_PER_RECORD;
 use crate::staged_row::hex;
 use crate::warehouse::OnDrift;
@@ -34,6 +35,8 @@ pub(crate) struct LoaderConfig {
     pub(crate) contract: Option<PathBuf>,
     /// Nodes to tell of a committed load, tried in order. Without one, nodes notice within the hour their cache lasts.
     pub(crate) node_urls: Vec<String>,
+    /// File with the token that nodes know the loader by, an operator's. Without one, they must want none.
+    pub(crate) node_token_file: Option<PathBuf>,
     /// How often a load may start again by itself: 0 to 100.
     pub(crate) max_restarts: u32,
     pub(crate) firehose: FirehoseConfig,
@@ -133,6 +136,7 @@ impl Default for LoaderConfig {
             state_dir: None,
             contract: None,
             node_urls: Vec::new(),
+            node_token_file: None,
             max_restarts: 5,
             firehose: FirehoseConfig {
                 stream: "rtr-iot-drivers".to_owned(),
@@ -258,6 +262,11 @@ impl LoaderConfig {
         let folder = |name| std::env::var_os(name).map(PathBuf::from).filter(|folder| folder.is_absolute());
         let usual = || folder("XDG_STATE_HOME").or_else(|| Some(folder("HOME")?.join(".local/state")));
         self.state_dir.clone().or_else(|| Some(usual()?.join("speedtrap-loader")))
+    }
+
+    /// The nodes to tell of loads.
+    pub(crate) fn nodes(&self) -> Nodes<'_> {
+        Nodes { urls: &self.node_urls, token_file: self.node_token_file.as_deref() }
     }
 
     /// The bucket's name.

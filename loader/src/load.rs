@@ -68,7 +68,7 @@ impl Loader {
 
     /// Sends the messages that an earlier process could not, and forgets the oldest loads.
     pub(crate) async fn settle_earlier_loads(&self) {
-        tell_of_earlier_loads(&self.config.node_urls, &self.journals).await;
+        tell_of_earlier_loads(self.config.nodes(), &self.journals).await;
         let journals = self.journals.clone();
         if let Ok(Err(error)) = tokio::task::spawn_blocking(move || journals.prune()).await {
             warn!(%error, "journals of old loads could not be taken away");
@@ -115,7 +115,7 @@ impl Loader {
             Ok(report) => {
                 progress.enters(Stage::Telling);
                 tokio::select! {
-                    () = tell_nodes(&self.config.node_urls, &journal, TELL_FOR) => {}
+                    () = tell_nodes(self.config.nodes(), &journal, TELL_FOR) => {}
                     () = interrupted => {}
                 }
                 Ok(report)

@@ -3,6 +3,7 @@
 //! One node is enough: it tells the others. The message is sent until a node has taken it; the journal says whether that is so,
 //! and the next start of the loader, or `watch`, goes on where an earlier process stopped.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use speedtrap_actors::flow::{Backoff, RetryBudget};
@@ -17,19 +18,28 @@ use crate::load_status::LoadStatus;
 const BETWEEN_ROUNDS: Backoff = Backoff { first: Duration::from_millis(500), most: Duration::from_secs(10) };
 const TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The nodes to tell, and how they know this loader.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Nodes<'a> {
+    pub(crate) urls: &'a [String],
+    /// File with a token, for nodes that want one.
+    pub(crate) token_file: Option<&'a Path>,
+}
+
 /// Tries each node, round after round, until one has taken the message of a committed load or the time is over.
-pub(crate) async fn tell_nodes(node_urls: &[String], journal: &Journal, patience: Duration) {
+pub(crate) async fn tell_nodes(nodes: Nodes<'_>, journal: &Journal, patience: Duration) {
     let state = journal.state();
-    if !state.is_to_be_told() || node_urls.is_empty() {
+    if !state.is_to_be_told() || nodes.urls.is_empty() {
         return;
     }
     let Ok(body) = serde_json::to_string(&LoadStatus::of_journal(&state, true)) else { return };
     let budget = RetryBudget { backoff: BETWEEN_ROUNDS, most_elapsed: patience };
     let (started, mut round) = (Instant::now(), 0);
     loop {
-        for node in node_urls {
+        for node in nodes.urls {
             let (url, body) = (format!("{}/api/v1/loads", node.trim_end_matches('/')), body.clone());
-            let told = tokio::task::spawn_blocking(move || post(&url, &body)).await;
+            let token_file = nodes.token_file.map(Path::to_owned);
+            let told = tokio::task::spawn_blocking(move || post(&url, token_file, &body)).await;
             match told.unwrap_or_else(|error| Err(error.to_string())) {
                 Ok(()) => {
                     info!(node, load_id = state.load_id, "told of the load");
@@ -52,8 +62,8 @@ pub(crate) async fn tell_nodes(node_urls: &[String], journal: &Journal, patience
 }
 
 /// Tells of the loads that earlier processes could not tell of, once each.
-pub(crate) async fn tell_of_earlier_loads(node_urls: &[String], journals: &Journals) {
-    if node_urls.is_empty() {
+pub(crate) async fn tell_of_earlier_loads(nodes: Nodes<'_>, journals: &Journals) {
+    if nodes.urls.is_empty() {
         return;
     }
     let owned = journals.clone();
@@ -64,12 +74,49 @@ pub(crate) async fn tell_of_earlier_loads(node_urls: &[String], journals: &Journ
         untold.filter_map(|reading| owned.open(&reading.state.load_id).ok()).collect::<Vec<Journal>>()
     });
     for journal in untold.await.unwrap_or_default() {
-        tell_nodes(node_urls, &journal, Duration::ZERO).await;
+        tell_nodes(nodes, &journal, Duration::ZERO).await;
     }
 }
 
-fn post(url: &str, body: &str) -> Result<(), String> {
+fn post(url: &str, token_file: Option<PathBuf>, body: &str) -> Result<(), String> {
     let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).build().into();
-    let request = agent.post(url).header("content-type", "application/json");
-    request.send(body).map(|_| ()).map_err(|error| error.to_string())
+    let mut request = agent.post(url).header("content-type", "application/json");
+    if let Some(file) = token_file {
+        if !may_have_a_token(url) {
+            return Err("it is not on this machine and speaks no TLS, so the token is not sent there".to_owned());
+        }
+        // Read each time, so that a new token needs no restart.
+        let token = std::fs::read_to_string(&file).map_err(|error| format!("`{}` cannot be read: {error}", file.display()))?;
+        request = request.header("authorization", format!("Bearer {}", token.trim()));
+    }
+    request.send(body).map(|_| ()).map_err(|error| match error {
+        ureq::Error::StatusCode(401) => "it wants a token that it knows: --node-token-file".to_owned(),
+        ureq::Error::StatusCode(403) => "it does not take loads from this token; an operator's is needed".to_owned(),
+        error => error.to_string(),
+    })
+}
+
+/// A token is a secret, which goes over TLS, or does not leave this machine.
+fn may_have_a_token(url: &str) -> bool {
+    let Ok(url) = url.parse::<ureq::http::Uri>() else { return false };
+    let is_near = ["127.0.0.1", "localhost", "[::1]"].contains(&url.host().unwrap_or_default());
+    url.scheme_str() == Some("https") || is_near
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_goes_nowhere_in_the_clear() {
+        for (url, may) in [
+            ("http://127.0.0.1:7300/api/v1/loads", true),
+            ("http://[::1]:7300/api/v1/loads", true),
+            ("https://node-1.example:7300/api/v1/loads", true),
+            ("http://node-1.example:7300/api/v1/loads", false),
+            ("http://localhost:7300@node-1.example/", false),
+        ] {
+            assert_eq!(may_have_a_token(url), may, "{url}");
+        }
+    }
 }

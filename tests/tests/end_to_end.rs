@@ -1,6 +1,7 @@
 //! The main job, from two CSV files to the texts, on real processes: what arrives must be what the files alone say.
 
 use std::ffi::OsStr;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -8,6 +9,7 @@ use speedtrap_tests::deadline::eventually;
 use speedtrap_tests::evidence::Evidence;
 use speedtrap_tests::node::{self, Status};
 use speedtrap_tests::oracle::{self, Expected};
+use speedtrap_tests::personal;
 use speedtrap_tests::programs;
 use speedtrap_tests::sandbox::{Sandbox, make_files};
 use speedtrap_tests::streams::{self, IN_STREAM, OUT_STREAM};
@@ -54,6 +56,7 @@ async fn what_cannot_be_used_is_counted_and_the_rest_arrives() -> Result<()> {
     let found = demo.reconciled(&expected, LIMIT).await?;
     let tries: u64 = found.letters_of("enrich").map(|letter| letter.tries).sum();
     ensure!(tries == expected.bad_speeds, "{tries} dead letters for {} bad speeds", expected.bad_speeds);
+    personal::is_nowhere(&demo, Path::new(drivers), Path::new(readings)).await?;
     demo.end().await
 }
 

@@ -44,6 +44,15 @@ impl Role {
             Self::Admin => "admin",
         }
     }
+
+    /// The same in a sentence.
+    pub(crate) const fn with_article(self) -> &'static str {
+        match self {
+            Self::Viewer => "a viewer",
+            Self::Operator => "an operator",
+            Self::Admin => "an admin",
+        }
+    }
 }
 
 impl Caller {
@@ -62,7 +71,7 @@ impl Caller {
         if self.role >= least {
             return Ok(());
         }
-        let detail = format!("`{}` is a {}; this takes an {}", self.name, self.role.label(), least.label());
+        let detail = format!("`{}` is {}; this takes {}", self.name, self.role.with_article(), least.with_article());
         Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail)
             .hint("ask with the token of somebody who may: `speedtrap token new --role` makes one"))
     }

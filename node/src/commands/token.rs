@@ -74,7 +74,7 @@ fn new(name: &str, role: Role, args: &FileArgs) -> Result<Exit, Stop> {
     if args.json {
         print(&format!("{}\n", serde_json::json!({"schema": 1, "name": name, "role": role, "token": token})));
     } else {
-        eprintln!("note: `{name}` is a {} now; this is the only time that the token is shown", role.label());
+        eprintln!("note: `{name}` is {} now; this is the only time that the token is shown", role.with_article());
         print(&format!("{token}\n"));
     }
     Ok(Exit::Ok)
