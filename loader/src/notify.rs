@@ -3,6 +3,7 @@
 //! One node is enough: it tells the others. The message is sent until a node has taken it; the journal says whether that is so,
 //! and the next start of the loader, or `watch`, goes on where an earlier process stopped.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -99,8 +100,9 @@ fn post(url: &str, token_file: Option<PathBuf>, body: &str) -> Result<(), String
 /// A token is a secret, which goes over TLS, or does not leave this machine.
 fn may_have_a_token(url: &str) -> bool {
     let Ok(url) = url.parse::<ureq::http::Uri>() else { return false };
-    let is_near = ["127.0.0.1", "localhost", "[::1]"].contains(&url.host().unwrap_or_default());
-    url.scheme_str() == Some("https") || is_near
+    let host = url.host().unwrap_or_default();
+    let address: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
+    url.scheme_str() == Some("https") || host == "localhost" || address.is_some_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]

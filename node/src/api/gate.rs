@@ -67,11 +67,14 @@ impl Admitted {
 impl Gate {
     /// A gate for a node that listens on `address`, which others may know by other names, too.
     pub(crate) fn new(address: SocketAddr, names: Vec<String>, users: Option<TokenFile>, is_secure: bool) -> Self {
+        let ip = address.ip();
         let mut hosts = names;
-        match address.ip() {
-            ip if ip.is_loopback() || ip.is_unspecified() => hosts.extend(OF_THIS_MACHINE.map(str::to_owned)),
-            IpAddr::V4(ip) => hosts.push(ip.to_string()),
-            IpAddr::V6(ip) => hosts.push(format!("[{ip}]")),
+        if ip.is_loopback() || ip.is_unspecified() {
+            hosts.extend(OF_THIS_MACHINE.map(str::to_owned));
+        }
+        let own = if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() };
+        if !ip.is_unspecified() && !hosts.contains(&own) {
+            hosts.push(own);
         }
         // Browsers send a cookie to every port of a host, so nodes of one machine need names of their own; the prefix makes them
         // refuse one that was not set by this host over TLS.
@@ -105,7 +108,7 @@ impl Gate {
             let tokens = current(users)?;
             let Some(entry) = token.and_then(|(_, token)| tokens.find(token.trim())) else {
                 self.attempt(peer)?;
-                return Err(unknown_token());
+                return Err(refused(peer));
             };
             let proof = Proof { token: entry.fingerprint(), session: None };
             return Ok(Admitted { caller: caller(entry, from), proof: Some(proof), ..nobody });
@@ -131,7 +134,7 @@ impl Gate {
         };
         self.attempt(peer)?;
         let tokens = current(users)?;
-        let entry = tokens.find(token.trim()).ok_or_else(unknown_token)?;
+        let entry = tokens.find(token.trim()).ok_or_else(|| refused(peer))?;
         let (id, key, session) = self.sessions.open(entry.fingerprint());
         let caller = Caller { name: entry.name.clone(), role: entry.role, from: "page" };
         tracing::info!(who = caller.name, role = caller.role.label(), "signed in");
@@ -208,7 +211,9 @@ fn current(users: &TokenFile) -> Result<Arc<Tokens>, Problem> {
     })
 }
 
-fn unknown_token() -> Problem {
+/// The answer to a token that is not good. It is logged, too; attempts are limited, so it does not fill the log.
+fn refused(peer: Option<IpAddr>) -> Problem {
+    tracing::warn!(?peer, "somebody came with a token that is not good");
     Problem::new(StatusCode::UNAUTHORIZED, "unknown_token", "this token is not good here, or no more")
         .hint("`speedtrap token new` makes one on the node's machine")
 }
@@ -248,6 +253,8 @@ mod tests {
             ["192.0.2.1:7300", "node-1.example", "localhost", "192.0.2.2"].map(|host| let_in(&gate, host)),
             [true, true, false, false]
         );
+        let near = Gate::new("127.0.0.2:7300".parse().expect("an address"), Vec::new(), None, false);
+        assert!(let_in(&near, "127.0.0.2:7300") && let_in(&near, "localhost") && !let_in(&near, "127.0.0.3"));
         let six = Gate::new("[2001:db8::1]:7300".parse().expect("an address"), Vec::new(), None, true);
         assert!(let_in(&six, "[2001:db8::1]:7300"));
     }

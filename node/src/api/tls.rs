@@ -136,3 +136,71 @@ impl<S> Accept<TcpStream, S> for Bounded {
         ready(tuned.map(|()| (stream, service)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    async fn serving() -> (Serving, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        (serve(listener, None, Router::new().route("/", get(|| async { "here" }))), address)
+    }
+
+    /// What comes back for a request, until the other end closes.
+    async fn asked(address: SocketAddr) -> String {
+        let mut socket = TcpStream::connect(address).await.expect("connected");
+        let request = b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        // A connection too many is closed at once, maybe before this is written.
+        let _refused = socket.write_all(request).await;
+        let mut answer = Vec::new();
+        let _reset = timeout(Duration::from_secs(20), socket.read_to_end(&mut answer)).await.expect("in time");
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    #[tokio::test]
+    async fn connections_are_bounded_and_one_that_ends_makes_room() {
+        let (_serving, address) = serving().await;
+        assert!(asked(address).await.ends_with("here"));
+        let mut idle = Vec::new();
+        for _ in 0..MOST_CONNECTIONS {
+            idle.push(TcpStream::connect(address).await.expect("connected"));
+        }
+        let full = timeout(Duration::from_secs(20), async { while !asked(address).await.is_empty() {} });
+        full.await.expect("one too many is closed");
+        idle.clear();
+        let room = timeout(Duration::from_secs(20), async { while !asked(address).await.ends_with("here") {} });
+        room.await.expect("there is room again");
+    }
+
+    #[tokio::test]
+    async fn its_end_waits_for_no_connection() {
+        let (serving, address) = serving().await;
+        let _idle = TcpStream::connect(address).await.expect("connected");
+        timeout(Duration::from_secs(20), serving.end()).await.expect("it ends");
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+
+    #[test]
+    fn a_certificate_and_a_key_that_do_not_belong_together_are_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).expect("written");
+            path
+        };
+        let [one, other] = ["one.example", "other.example"].map(|name| {
+            let made = rcgen::generate_simple_self_signed([name.to_owned()]).expect("made");
+            [write(&format!("{name}.pem"), &made.cert.pem()), write(&format!("{name}.key"), &made.signing_key.serialize_pem())]
+        });
+        assert!(ApiTls::from_files(&one[0], &one[1]).is_ok());
+        let at_fault = |certificate: &Path, key: &Path| ApiTls::from_files(certificate, key).err().map(|fault| fault.file);
+        assert_eq!(at_fault(&one[0], &other[1]), Some(other[1].clone()));
+        assert_eq!(at_fault(&one[1], &one[1]), Some(one[1].clone()));
+        assert_eq!(at_fault(&one[0], &folder.path().join("absent")), Some(folder.path().join("absent")));
+    }
+}

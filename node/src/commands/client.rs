@@ -1,5 +1,6 @@
 //! Asking a node.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -103,7 +104,8 @@ impl NodeAccess {
         let bad = |what: &str| Stop::new(Exit::Failed, format!("`{}` {what}", self.url));
         let parsed: Option<Uri> = url.parse().ok();
         let (scheme, host) = parsed.as_ref().map(|uri| (uri.scheme_str(), uri.host().unwrap_or_default())).unwrap_or_default();
-        let is_near = ["127.0.0.1", "localhost", "[::1]"].contains(&host);
+        let address: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
+        let is_near = host == "localhost" || address.is_some_and(|address| address.is_loopback());
         match scheme {
             Some("http") if self.token_file.is_none() || is_near => Ok(url),
             Some("http") => {
@@ -127,7 +129,10 @@ impl NodeAccess {
 
     /// Says who asks: by the token if there is one, else by name.
     fn sign<B>(&self, request: RequestBuilder<B>) -> Result<RequestBuilder<B>, Stop> {
-        let request = request.header("x-speedtrap-who", config::user());
+        let user = config::user();
+        // A header takes no other letters; such a user is `local` there.
+        let is_plain = user.bytes().all(|b| b.is_ascii_graphic());
+        let request = if is_plain { request.header("x-speedtrap-who", user) } else { request };
         let Some(file) = &self.token_file else { return Ok(request) };
         let text = std::fs::read_to_string(file).map_err(|error| {
             Stop::new(Exit::BadConfig, format!("the token file `{}` cannot be read", file.display())).why(error)
@@ -225,6 +230,7 @@ mod tests {
         for (url, token, fits) in [
             ("http://127.0.0.1:7300", true, true),
             ("http://[::1]:7300", true, true),
+            ("http://127.0.0.2:7300", true, true),
             ("https://node-1.example:7300", true, true),
             ("http://node-1.example:7300", false, true),
             ("http://node-1.example:7300", true, false),

@@ -1,7 +1,7 @@
 //! What values may be, beyond their types.
 
 use std::fmt::Display;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use humantime_serde::re::humantime::format_duration;
@@ -83,7 +83,8 @@ impl NodeConfig {
             check.fault("dashboard.hosts", format!("`{host}` is no name or address without a port"));
         }
         // Under a name of elsewhere others are let in, such as through a proxy on this machine.
-        let near = |host: &str| ["localhost", "127.0.0.1", "[::1]"].contains(&host);
+        let is_loopback = |host: &str| host.trim_matches(['[', ']']).parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+        let near = |host: &str| host == "localhost" || is_loopback(host);
         let far = dashboard.hosts.iter().map(String::as_str).chain(dashboard.url_host()).find(|host| !near(host));
         if let (Some(host), false, true) = (far, has_tokens, listen.ip().is_loopback()) {
             check
