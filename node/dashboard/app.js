@@ -3,7 +3,7 @@
 import { dialog } from './actions.js';
 import { learnSession, ownName, session, signIn, signOut } from './api.js';
 import { h, tell } from './dom.js';
-import { note, nothing } from './history.js';
+import { newest, note, nothing } from './history.js';
 import { listen } from './stream.js';
 import { count, many, span } from './words.js';
 import { actors } from './pages/actors.js';
@@ -27,7 +27,7 @@ const PAGES = {
   loader: { title: 'Loader', make: loader, badge: () => '' },
   'dead-letters': { title: 'Dead letters', make: deadLetters, badge: () => '' },
   map: { title: 'Map', make: mapPage, badge: () => '' },
-  nodes: { title: 'Nodes', make: nodes, badge: (state) => count(state.nodes.nodes.filter((node) => !['dead', 'left'].includes(node.presence)).length) },
+  nodes: { title: 'Nodes', make: nodes, badge: (state) => count(newest(state.nodes.nodes).filter((node) => node.presence !== 'left').length) },
   audit: { title: 'Audit', make: audit, badge: () => '' },
 };
 const WITH_WINDOW = ['overview', 'map'];
@@ -124,7 +124,7 @@ function change(state, live, fresh) {
   if (!fresh) return;
   heard = state;
   if (note(history_, state)) sessionStorage.setItem('speedtrap-history', JSON.stringify(history_));
-  const all = state.status.nodes.filter((node) => node.presence !== 'left');
+  const all = newest(state.status.nodes).filter((node) => node.presence !== 'left');
   const well = all.filter((node) => !node.silent).length;
   tell($('nodes-pill'), `${well === all.length ? '●' : '▲'} ${well} of ${many(all.length, 'node')}`);
   $('nodes-pill').className = `pill ${well === all.length ? 'good' : 'bad'}`;

@@ -34,8 +34,8 @@ export function byCode(page) {
 /** Whether every event in the window is in a state or among those without one. @param {any} page */
 export const addsUp = (page) => page.states.reduce((sum, row) => sum + row.events, page.state_unknown.events) === page.events;
 
-/** How strong a colour is, 0 to 1: by the root, so that small counts can be told from none. @param {number} value @param {number} most */
-export const strength = (value, most) => (value <= 0 || most <= 0 ? 0 : 0.08 + 0.92 * Math.sqrt(value / most));
+/** How strong a colour is, 0 to 1: even one event can be told from none. @param {number} value @param {number} most */
+export const strength = (value, most) => (value <= 0 || most <= 0 ? 0 : 0.12 + 0.88 * (value / most));
 
 /**
  * Bars of the histogram: how much of each is above the limit, and its height as a share of the scale.

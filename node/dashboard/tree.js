@@ -5,7 +5,7 @@ import { h, tell } from './dom.js';
 import { filter, gardener, isTrouble, lines } from './forest.js';
 import { FILLED_MAILBOX, LONG_MAILBOX } from './model.js';
 import { measured } from './stream.js';
-import { brief, micros, percent, rate, span, UNKNOWN } from './words.js';
+import { brief, micros, percent, rate, shortShard, span, UNKNOWN } from './words.js';
 
 const ROW = 24;
 /** Rows made above and below those in sight. */
@@ -127,7 +127,7 @@ export function treegrid({ onChoose, onOrder, order: first = 'name', wide = true
     set(entry, 'actor', place.name, (name) => {
       line.dataset.actor = name;
       entry.cells.name.title = `${row.kind} ${name}`;
-      tell(entry.name, place.own.replace(/^shardId-0*(?=\d)/, 'shard '));
+      tell(entry.name, place.own.startsWith('shardId-') ? `shard ${shortShard(place.own)}` : place.own);
     });
     set(entry, 'level', place.level, (level) => {
       line.setAttribute('aria-level', String(level));

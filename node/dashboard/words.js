@@ -23,6 +23,8 @@ export function rate(value) {
 export function percent(share) {
   if (lacking(share)) return UNKNOWN;
   const value = Number(share) * 100;
+  // Almost nothing is not nothing, and almost all is not all.
+  if (value > 99 && value < 100) return `${(Math.floor(value * 10) / 10).toFixed(1)} %`;
   return `${value > 0 && value < 10 ? value.toFixed(1) : Math.round(value)} %`;
 }
 
@@ -52,8 +54,11 @@ export function tail(text) {
   return text.length > 12 && /^\d+$/.test(text) ? `…${text.slice(-6)}` : text;
 }
 
-/** A shard without its zeros. @param {string} name */
-export const shortShard = (name) => name.replace(/^shardId-0*(?=\d)/, '');
+/** A shard without its zeros, and not longer than need be. @param {string} name */
+export function shortShard(name) {
+  const number = name.replace(/^shardId-0*(?=\d)/, '').replace(/-0+$/, '');
+  return number.length > 12 ? `…${number.slice(-8)}` : number;
+}
 
 /** Time of the pure work on one message. @param {number | null | undefined} microseconds */
 export function micros(microseconds) {

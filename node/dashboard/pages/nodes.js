@@ -50,7 +50,8 @@ export function nodesTable({ short, history }) {
         const asked = state.asked.get(row.node.name)?.kind;
         const wish = asked === 'drain-node' ? 'Draining…' : asked === 'resume-node' ? 'Resuming…' : null;
         const [glyph, word, kind] = wish ? ['◐', wish, 'busy'] : STANDS[/** @type {keyof typeof STANDS} */ (row.stands)];
-        const old = row.said?.silent ? (row.said.age_ms === null ? ', never heard' : `, stale ${span(row.said.age_ms)}`) : '';
+        const since = row.said?.silent ? (row.said.age_ms === null ? ', never heard' : ` ${span(row.said.age_ms)}`) : '';
+        const old = since && row.stands !== 'stale' && since.startsWith(' ') ? `, stale${since}` : since;
         return { text: `${glyph} ${word}${old}`, kind, value: row.stands, title: row.said?.silent };
       },
     },

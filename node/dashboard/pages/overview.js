@@ -2,6 +2,7 @@
 // @ts-check
 import { choropleth, histogram, spark } from '../charts.js';
 import { h, panel, tell } from '../dom.js';
+import { newest } from '../history.js';
 import { grid } from '../grid.js';
 import { STATES } from '../map_model.js';
 import { LATE_MS, perSecond, rateSeries, series, slowest, totals } from '../model.js';
@@ -96,7 +97,7 @@ export function overview({ go, windowOf, history }) {
       found.show(state);
       numbers(state, tiles, openLetters);
       way.show(state);
-      tell(few, `${many(state.rows.size, 'actor')} on ${many(state.status.nodes.length, 'node')}`);
+      tell(few, `${many(state.rows.size, 'actor')} on ${many(newest(state.nodes.nodes).length, 'node')}`);
       tree.show(state);
       shards.show(state);
       nodes.show(state);

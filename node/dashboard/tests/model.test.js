@@ -54,10 +54,10 @@ test('stages of a role are those of its own lanes, over all nodes', () => {
 
 test('numbers are told in words, and the unknown as such', () => {
   assert.deepEqual([count(1_234_567), count(null), rate(0), rate(3.14159), rate(null)], ['1,234,567', 'unknown', '0', '3.1', 'unknown']);
-  assert.deepEqual([percent(0.004), percent(0.5), percent(undefined)], ['0.4 %', '50 %', 'unknown']);
+  assert.deepEqual([percent(0.004), percent(0.5), percent(0.997), percent(0.9999), percent(1), percent(undefined)], ['0.4 %', '50 %', '99.7 %', '99.9 %', '100 %', 'unknown']);
   assert.deepEqual([span(12), span(1_500), span(90_000), span(600_000), span(NaN)], ['12 ms', '1.5 s', '90 s', '10 min', 'unknown']);
   assert.deepEqual([size(52_428_800), tail('49590338271490256608559692538361571095921575989136588898'), tail('TRIM_HORIZON')], ['50 MiB', '…588898', 'TRIM_HORIZON']);
-  assert.equal(shortShard('shardId-000000000012'), '12');
+  assert.deepEqual(['shardId-000000000012', 'shardId-00000000000000000000-00000000', 'shardId-00000001614870393939-6a2f0c11', 'a'].map(shortShard), ['12', '0', '…6a2f0c11', 'a']);
 });
 
 test('a tab that comes later gets the whole of what the first one heard', () => {
