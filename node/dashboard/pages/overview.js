@@ -24,7 +24,7 @@ const HOUR_MS = 3_600_000;
 /** @param {{ go: (page: string, query?: Record<string, string>) => void, windowOf: () => string, history: () => any }} context */
 export function overview({ go, windowOf, history }) {
   const found = findings();
-  const tiles = new Map(['events', 'cache', 'queries', 'texts', 'lag', 'restarts', 'dead-letters'].map((id) => [id, tile(id)]));
+  const tiles = new Map(['events', 'cache', 'warehouse', 'texts', 'lag', 'restarts', 'dead-letters'].map((id) => [id, tile(id)]));
   const way = picture();
   const tree = treegrid({ wide: false, onChoose: (name) => go('actors', { open: name }) });
   const few = h('span', { class: 'muted' });
@@ -159,7 +159,7 @@ function numbers(state, tiles, letters) {
   put('events', { title: 'Events in', raw: now.events, value: rate(events), unit: '/s', text: `${count(now.events)} in all, ${share(now.events - now.under, now.events)} above the limit`, values: rateSeries(state, (it) => it.events) });
   const ratio = now.cache.known && looked ? now.cache.hits / looked : null;
   put('cache', { title: 'Cache hit ratio', raw: ratio, value: percent(ratio), text: `${count(now.cache.entries)} plates in cache`, bad: ratio !== null && looked > 1_000 && ratio < 0.8, values: series(state, (it) => (it.cache.hits + it.cache.misses ? it.cache.hits / (it.cache.hits + it.cache.misses) : null)) });
-  put('queries', warehouse(state, now));
+  put('warehouse', warehouse(state, now));
   const texts = perSecond(state, (it) => it.texts);
   put('texts', { title: 'Texts sent', raw: now.texts, value: count(now.texts), text: `${texts === null ? 'unknown' : rate(texts * 60)}/min, ${count(now.suppressed)} suppressed, ${count(now.repeats)} may be repeats`, values: rateSeries(state, (it) => it.texts) });
   put('lag', { title: 'Worst shard lag', raw: now.lag, value: span(now.lag), text: late ? `${late.role} ${shortShard(late.shard)} on ${late.node ?? late.worker ?? 'nobody'}` : 'no shard is read', bad: (now.lag ?? 0) > LATE_MS, values: series(state, (it) => it.lag) });
