@@ -11,7 +11,7 @@ use super::lanes_page::LanesPage;
 use super::node_view::{ACTORS, LANES, STATUS};
 use super::overview::{Judged, Kpis};
 use super::pages::{ActorPage, ActorsPage, RestartPage, StatusPage, time};
-use super::shards::{ShardPage, SilentNode, join, silent};
+use super::shards::{ShardPage, SilentNode, is_replaced, join, silent};
 use crate::findings::Finding;
 
 /// `GET /api/v1/nodes`.
@@ -147,9 +147,13 @@ impl Api {
         let heard: Vec<Heard<ActorsPage>> = self.hear(ACTORS).await;
         let silent = silent(&heard);
         let (mut rows, mut restarts) = (Vec::new(), Vec::new());
-        for page in heard.into_iter().filter_map(|heard| heard.page) {
-            rows.extend(page.rows);
+        // Actors of a boot that was replaced are gone, and have the names of those that run now; why they were restarted stays true.
+        let gone: Vec<bool> = heard.iter().map(|one| is_replaced(&one.node, &heard)).collect();
+        for (page, is_gone) in heard.into_iter().zip(gone).filter_map(|(heard, is_gone)| Some((heard.page?, is_gone))) {
             restarts.extend(page.restarts);
+            if !is_gone {
+                rows.extend(page.rows);
+            }
         }
         restarts.sort_by(|one, other| one.at.cmp(&other.at));
         let (served_by, at) = (self.node.name.clone(), time(SystemTime::now()));

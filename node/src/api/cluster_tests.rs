@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use speedtrap_actors::cluster::{ClusterNode, ClusterView, Presence};
 use speedtrap_actors::domain::{ShardId, SpeedMph};
 use speedtrap_actors::flow::Pulse;
-use speedtrap_actors::observe::{ActorTable, LaneState, LaneStats, LeaseBoard, LeaseState, SeenLease, TrafficMark};
+use speedtrap_actors::observe::{ActorTable, LaneState, LaneStats, LeaseBoard, LeaseState, SeenLease, Spot, TrafficMark};
 use speedtrap_actors::ports::PeerFailure;
 use speedtrap_actors::wire::read_reading;
 use tokio::sync::watch;
@@ -228,6 +228,22 @@ async fn a_silent_node_stays_in_the_status_with_what_it_said_last() {
     })
     .await
     .expect("it goes by itself");
+}
+
+#[tokio::test]
+async fn actors_of_a_boot_go_when_a_later_one_takes_its_place() {
+    let scene = scene(node("node-3#1", Presence::Linked)).await;
+    let _rows = scene.second.actors.add_synthetic(&Spot::root("NodeSupervisor", "node-2"), 3);
+    let total = async || scene.served.get("/api/v1/actors?scope=cluster").await.json()["total"].clone();
+    assert_eq!(total().await, 3);
+    let nodes = |second: Vec<ClusterNode>| {
+        let nodes = [vec![node("node-1#1", Presence::Here)], second].concat();
+        scene.view.send_replace(Arc::new(ClusterView { nodes }));
+    };
+    nodes(vec![node("node-2#1", Presence::Dead)]);
+    assert_eq!(total().await, 3, "what a dead node said last stays in sight");
+    nodes(vec![node("node-2#1", Presence::Dead), node("node-2#2", Presence::Linked)]);
+    assert_eq!(total().await, 0);
 }
 
 #[tokio::test]

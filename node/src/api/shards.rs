@@ -65,12 +65,14 @@ impl Api {
     }
 }
 
-/// The nodes that did not answer. A boot that a later one of its name has replaced is missed by nobody.
+/// Whether a later boot of its name has taken the place of a dead one, which is missed by nobody then.
+pub(super) fn is_replaced<T>(gone: &ClusterNode, heard: &[Heard<T>]) -> bool {
+    let lives = |other: &Heard<T>| other.node.name == gone.name && other.node.presence != Presence::Dead;
+    gone.presence == Presence::Dead && heard.iter().any(lives)
+}
+
+/// The nodes that did not answer.
 pub(super) fn silent<T>(heard: &[Heard<T>]) -> Vec<SilentNode> {
-    let replaced = |gone: &ClusterNode| {
-        gone.presence == Presence::Dead
-            && heard.iter().any(|other| other.node.name == gone.name && other.node.presence != Presence::Dead)
-    };
     let of = |heard: &Heard<T>| {
         heard.silent.as_ref().map(|why| SilentNode {
             node: heard.node.name.clone(),
@@ -80,7 +82,7 @@ pub(super) fn silent<T>(heard: &[Heard<T>]) -> Vec<SilentNode> {
             last_heard_ms: heard.page.as_ref().map(|_| millis(heard.age)),
         })
     };
-    heard.iter().filter(|heard| !replaced(&heard.node)).filter_map(of).collect()
+    heard.iter().filter(|one| !is_replaced(&one.node, heard)).filter_map(of).collect()
 }
 
 /// Joins what the nodes say: leases from the freshest look at each application, lanes from the nodes that run them.
