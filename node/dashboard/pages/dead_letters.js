@@ -9,7 +9,8 @@ import { remote } from '../remote.js';
 import { ago, count, many } from '../words.js';
 
 const SHOWN = 500;
-const REFRESH_MS = 5_000;
+/** Reading letters reads their whole table. */
+const REFRESH_MS = 10_000;
 const PACES = [['1', '1 a second'], ['10', '10 a second'], ['50', '50 a second']];
 
 /** @param {{ query: URLSearchParams, remember: (query: Record<string, string>) => void }} context */

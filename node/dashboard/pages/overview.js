@@ -18,7 +18,8 @@ import { legend } from './pipeline.js';
 import { shardsTable } from './shards.js';
 
 const MAP_EVERY_MS = 5_000;
-const LETTERS_EVERY_MS = 5_000;
+/** Reading letters reads their whole table. */
+const LETTERS_EVERY_MS = 10_000;
 const HOUR_MS = 3_600_000;
 
 /** @param {{ go: (page: string, query?: Record<string, string>) => void, windowOf: () => string, history: () => any }} context */
