@@ -32,5 +32,6 @@ pub mod redshift;
 pub mod sandbox;
 pub mod scripted_firehose;
 pub mod streams;
+pub mod throttle;
 pub mod traffic;
 pub mod wiretap;

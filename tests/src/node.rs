@@ -83,6 +83,14 @@ impl Node {
         self.page("/api/v1/status").await.map(Status)
     }
 
+    /// Asks it for the key figures and findings of all nodes.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn overview(&self) -> Result<Value> {
+        self.page("/api/v1/overview").await
+    }
+
     /// Asks it which nodes it sees, itself among them: presence by name.
     ///
     /// # Errors

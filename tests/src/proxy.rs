@@ -59,6 +59,16 @@ impl Proxy {
         let _aborted = (&mut self.serving).await;
     }
 
+    /// Cuts the open connections, and leads new ones to another address.
+    ///
+    /// # Errors
+    /// When somebody else took the port.
+    pub async fn lead_to(&mut self, upstream: SocketAddr) -> Result<SocketAddr> {
+        self.refuse().await;
+        let before = std::mem::replace(&mut self.upstream, upstream);
+        self.accept().await.map(|()| before)
+    }
+
     /// Accepts connections again.
     ///
     /// # Errors
