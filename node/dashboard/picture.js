@@ -2,7 +2,7 @@
 // @ts-check
 import { s, tell } from './dom.js';
 import { HELD_UP, NEAR_LIMIT, perSecond, slowest, stagesByRole } from './model.js';
-import { brief, count, micros, percent, rate, span } from './words.js';
+import { brief, count, many, micros, percent, rate, span } from './words.js';
 
 /** Boxes: x, y, width, then a role and a kind of actor, or a name. */
 const TOP = 8;
@@ -61,7 +61,7 @@ export function picture() {
         const p95 = slowest(state, (call) => call.resource === resource);
         return p95 === null ? '' : `p95 ${span(p95)}`;
       };
-      const say = { in: `${count(open('enrich'))} shards`, out: published === null ? 'unknown' : `${shortRate(published)}/s`, back: `${count(open('notify'))} shards`, sns: `${shortRate(texts)}/s`, db: `${shortRate(over)}/s`, s3: `${shortRate(archived)}/s`, rs: [known ? `hits ${percent(looked.hits / (looked.hits + looked.misses))}` : 'hits unknown', late('warehouse')].filter(Boolean).join(', ') };
+      const say = { in: many(open('enrich'), 'shard'), out: published === null ? 'unknown' : `${shortRate(published)}/s`, back: many(open('notify'), 'shard'), sns: `${shortRate(texts)}/s`, db: `${shortRate(over)}/s`, s3: `${shortRate(archived)}/s`, rs: [known ? `hits ${percent(looked.hits / (looked.hits + looked.misses))}` : 'hits unknown', late('warehouse')].filter(Boolean).join(', ') };
       for (const [id, text] of Object.entries(say)) tell(boxes.get(id)?.low, text);
       tell(within, under === null ? '' : `${shortRate(under)}/s within the limit`);
       const lost = ends('enrich', 'owner_unknown');

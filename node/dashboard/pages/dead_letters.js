@@ -182,7 +182,7 @@ export function deadLetters({ query, remember }) {
 }
 
 /** The end of a place on a stream. @param {string} source */
-const short = (source) => (source.length > 18 ? `…${source.slice(-17)}` : source);
+const short = (source) => (source.length > 14 ? `…${source.slice(-13)}` : source);
 
 /** Shows one record unmasked, after a reason that the audit keeps. @param {string} id @param {HTMLElement} record */
 function reveal(id, record) {
