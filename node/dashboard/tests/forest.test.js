@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { fill, filter, gardener, lines, plant } from '../forest.js';
 import { apply, empty } from '../model.js';
+import { standing } from '../tree.js';
 import { actor, frame } from './frames.js';
 
 const unknown = () => ({ rate: null, busy: null, waiting: null });
@@ -64,6 +65,16 @@ test('the trees are kept while the same actors are there, with the numbers of no
   assert.equal(grow(state), first);
   apply(state, frame(4, false, [], { removed: ['n/a'] }), 3_000);
   assert.equal(grow(state).roots[0].children.length, 0);
+});
+
+test('an actor stands as its row says, but for what was asked of it and what is old', () => {
+  const word = (row, asked, stale) => standing(grown([actor('n', row)]).roots[0], asked, stale)[1];
+  assert.deepEqual([word({}), word({ waiting: true }), word({ state: 'backoff' }), word({ state: 'stopped' })], ['Running', 'Waiting', 'Backoff', 'Stopped']);
+  assert.equal(standing(grown([actor('n'), actor('n/a', { state: 'backoff' })]).roots[0], undefined, undefined)[1], 'Child trouble');
+  const kill = { kind: 'kill-actor', id: 1 };
+  assert.deepEqual([word({ id: 1 }, kill), word({ id: null, state: 'backoff' }, kill), word({ id: 2 }, kill)], ['Stopping…', 'Stopping…', 'Running']);
+  assert.equal(word({ id: 1 }, { kind: 'drain-node', id: undefined }), 'Running', 'what was asked of a node is no word about its root');
+  assert.deepEqual([word({}, undefined, 12_000), word({}, kill, null)], ['Stale 12 s', 'Stale ']);
 });
 
 test('ten thousand actors are worked out in little time', () => {
