@@ -1,14 +1,14 @@
 //! The API off this machine: TLS and tokens or nothing, each caller by their role, and no secret anywhere.
 
-use std::net::{IpAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 use speedtrap_tests::certificates::api_certificate;
-use speedtrap_tests::commands::{Ended, run};
+use speedtrap_tests::commands::{Ended, loader, run};
 use speedtrap_tests::deadline::eventually;
 use speedtrap_tests::figures::say;
 use speedtrap_tests::https::{Answer, ask};
@@ -21,6 +21,8 @@ use tokio::time::Instant;
 /// What is promised of a node that somebody watches, from the signal to its end.
 const ENDS_WITHIN: Duration = Duration::from_secs(2);
 const LIMIT: Duration = Duration::from_secs(30);
+/// Connections that never begin their handshake keep nobody out.
+const SILENT_CLIENTS: usize = 20;
 const JSON: (&str, &str) = ("content-type", "application/json");
 const LOAD: &str = r#"{"load_id":"l1"}"#;
 
@@ -169,6 +171,8 @@ async fn over_tls_each_may_do_what_their_token_says_and_no_secret_is_told() -> R
 }
 
 async fn commands_know_whom_they_ask_and_are_known(far: &Far) -> Result<()> {
+    let socket: SocketAddr = far.node.url.trim_start_matches("https://").parse()?;
+    let _silent: Vec<TcpStream> = (0..SILENT_CLIENTS).map(|_| TcpStream::connect(socket)).collect::<Result<_, _>>()?;
     let status = far.command("viewer", &["status", "--local", "--json"]).await?;
     says(&status, 0, &[])?;
     ensure!(status.json()?["node"] == "node-1", "{status:?}");
@@ -306,5 +310,35 @@ async fn it_ends_in_time_though_somebody_watches(far: Far) -> Result<()> {
         }
     }
     ensure!(node.process.log().contains("certificate"), "the certificate's dates are logged");
+    sandbox.end().await
+}
+
+#[tokio::test]
+async fn a_loader_tells_a_node_that_wants_a_token() -> Result<()> {
+    let sandbox = Sandbox::up().await?;
+    let mut tokens = Tokens::none_yet(sandbox.folder());
+    let [loads, views] = [tokens.new_token("loader", "operator").await?, tokens.new_token("reader", "viewer").await?];
+    let node = Node::start_with(&sandbox.endpoints, sandbox.folder(), "node-1", |command| {
+        command.args(["--roles", "errors"]).env("SPEEDTRAP_DASHBOARD__TOKENS_FILE", &tokens.file);
+    })
+    .await?;
+    let (drivers, _) = sandbox.make_files(&["--rows", "20"], &["--rows", "1"]).await?;
+    let mut command = loader(&sandbox.endpoints, &drivers, &sandbox.folder().join("rejects"))?;
+    command.args(["--node-url", &node.url, "--node-token-file"]).arg(&loads);
+    let loaded = run(command).await?;
+    ensure!(loaded.code == Some(0), "{loaded:?}");
+    let (url, token) = (format!("{}/api/v1/loads", node.url), std::fs::read_to_string(&views)?);
+    let asked = tokio::task::spawn_blocking(move || {
+        let request = ureq::get(&url).header("authorization", format!("Bearer {}", token.trim()));
+        anyhow::Ok(request.call()?.body_mut().read_to_string()?)
+    });
+    let page: Value = serde_json::from_str(&asked.await??)?;
+    ensure!(page["loads"].as_array().is_some_and(|loads| loads.len() == 1) && page["loads"][0]["merged"] == 20, "{page}");
+    for secret in &tokens.secrets {
+        for text in [node.process.log(), loaded.out.clone(), loaded.err.clone()] {
+            ensure!(!text.contains(secret.as_str()), "a token stands in a log");
+        }
+    }
+    node.stop().await?;
     sandbox.end().await
 }
