@@ -26,7 +26,7 @@ const STOPPING = { 'restart-actor': 'Restarting…', 'drain-actor': 'Draining…
  * @param {any} place @param {any} asked what the operator asked of it @param {number | null | undefined} stale how old this is; undefined: fresh
  */
 export function standing({ row, below }, asked, stale) {
-  if (stale !== undefined) return ['✕', `Stale ${stale === null ? '' : span(stale)}`, 'bad'];
+  if (stale !== undefined) return ['✕', stale === null ? 'Stale' : `Stale ${span(stale)}`, 'bad'];
   if (asked && asked.kind in STOPPING && (asked.id === row.id || row.state !== 'running')) return ['◐', STOPPING[/** @type {keyof typeof STOPPING} */ (asked.kind)], 'busy'];
   if (row.state === 'backoff') return ['↻', 'Backoff', 'bad'];
   if (below.trouble && !isTrouble(row)) return ['▲', 'Child trouble', 'busy'];

@@ -74,7 +74,7 @@ test('an actor stands as its row says, but for what was asked of it and what is 
   const kill = { kind: 'kill-actor', id: 1 };
   assert.deepEqual([word({ id: 1 }, kill), word({ id: null, state: 'backoff' }, kill), word({ id: 2 }, kill)], ['Stopping…', 'Stopping…', 'Running']);
   assert.equal(word({ id: 1 }, { kind: 'drain-node', id: undefined }), 'Running', 'what was asked of a node is no word about its root');
-  assert.deepEqual([word({}, undefined, 12_000), word({}, kill, null)], ['Stale 12 s', 'Stale ']);
+  assert.deepEqual([word({}, undefined, 12_000), word({}, kill, null)], ['Stale 12 s', 'Stale']);
 });
 
 test('ten thousand actors are worked out in little time', () => {
