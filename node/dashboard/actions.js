@@ -142,7 +142,8 @@ export function ask({ kind, target, options = {}, fields, asked, id, done }) {
     [busy, running] = [false, null];
     tell(close, 'Close');
     close.focus();
-    setTimeout(() => asked?.delete(target), 3_000);
+    // The next frame shows what became of it.
+    setTimeout(() => asked?.delete(target), 1_200);
     check();
     done?.();
   }

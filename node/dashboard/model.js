@@ -220,6 +220,9 @@ export function paces(state) {
  */
 export const pace = (state, row) => paces(state)(row);
 
+/** How long an actor has run, in milliseconds: its row is sent only when something but its age has changed. @param {any} state @param {any} row */
+export const upFor = (state, row) => (row.up_s ?? NaN) * 1_000 + (state.heard - (row.heard ?? state.heard));
+
 /** Share of one core that a node uses. @param {any} state @param {any} node */
 export function cpu(state, node) {
   const last = state.samples.at(-1);

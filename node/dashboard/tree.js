@@ -3,7 +3,7 @@
 // @ts-check
 import { h, tell } from './dom.js';
 import { filter, gardener, isTrouble, lines } from './forest.js';
-import { FILLED_MAILBOX, LONG_MAILBOX } from './model.js';
+import { FILLED_MAILBOX, LONG_MAILBOX, upFor } from './model.js';
 import { measured } from './stream.js';
 import { brief, micros, percent, rate, shortShard, span, UNKNOWN } from './words.js';
 
@@ -153,7 +153,7 @@ export function treegrid({ onChoose, onOrder, order: first = 'name', wide = true
     const last = row.last ? `${row.restarts} · ${row.last.reason}` : restarts > row.restarts ? `${restarts} below` : String(row.restarts);
     number(entry, 'restarts', last, restarts, row.state === 'backoff' ? 'bad' : 'muted');
     set(entry, 'why', last, (it) => (entry.cells.restarts.title = it));
-    number(entry, 'age', span((row.up_s ?? NaN) * 1_000 + (state.heard - (row.heard ?? state.heard))), row.up_s);
+    number(entry, 'age', span(upFor(state, row)), row.up_s);
   }
 
   /** @param {any} entry @param {number} depth */

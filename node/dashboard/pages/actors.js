@@ -4,7 +4,7 @@ import { actionButton } from '../actions.js';
 import { spark, split } from '../charts.js';
 import { factList, h, panel, tell } from '../dom.js';
 import { grid } from '../grid.js';
-import { pace, thin } from '../model.js';
+import { pace, thin, upFor } from '../model.js';
 import { standing, treegrid } from '../tree.js';
 import { clock, count, many, micros, percent, rate, span } from '../words.js';
 
@@ -85,7 +85,6 @@ function detail() {
     columns: [
       { id: 'at', head: 'At', show: (row) => ({ text: clock(row.at), title: row.at }) },
       { id: 'attempt', head: 'No.', kind: 'number', show: (row) => ({ text: count(row.attempt), value: row.attempt }) },
-      { id: 'backoff', head: 'After', kind: 'number', show: (row) => (row.backoff_ms === undefined ? '' : span(row.backoff_ms)) },
       { id: 'by', head: 'By', show: (row) => row.by ?? 'its supervisor' },
       { id: 'reason', head: 'Reason', kind: 'wrap', show: (row) => row.reason },
     ],
@@ -119,7 +118,7 @@ function detail() {
       facts.replaceChildren(
         factList([
           ['Kind', row.kind], ['Node', row.node], ['Supervisor', row.parent ?? 'none: it is a root'], ['Number', row.id === null ? 'none: it does not run' : [String(row.id), 'id', row.id]],
-          ['Up', [span(row.up_s * 1_000), 'up', row.up_s]], ['Mailbox', [count(row.mailbox), 'mailbox', row.mailbox]],
+          ['Up', [span(upFor(now, row)), 'up', row.up_s]], ['Mailbox', [count(row.mailbox), 'mailbox', row.mailbox]],
           ['Received, done', [`${count(row.received)}, ${count(row.done)}`, 'done', row.done]], ['Messages', [`${rate(speed.rate)}/s`, 'rate', speed.rate]],
           ['Busy, waiting', [`${percent(speed.busy)}, ${percent(speed.waiting)}`, 'busy', speed.busy]], ['Handling, p95', [micros(row.p95_us), 'p95', row.p95_us]],
           ['In the mailbox, p95', [micros(row.mailbox_p95_us), 'mailbox-p95', row.mailbox_p95_us]], ['Restarts', [count(row.restarts), 'restarts', row.restarts]], ...below(),

@@ -1,7 +1,7 @@
 // What the pages work out from the stream, without a browser: node --test node/dashboard/tests/*.test.js
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { apply, cpu, empty, intake, level, pace, perSecond, slowest, stages, thin, totals, whole } from '../model.js';
+import { apply, cpu, empty, intake, level, pace, perSecond, slowest, stages, thin, totals, upFor, whole } from '../model.js';
 import { actor, frame } from './frames.js';
 import { ago, brief, count, many, micros, percent, rate, shortShard, size, span, tail } from '../words.js';
 
@@ -122,4 +122,11 @@ test('the slowest calls to a resource are those of nodes that answer', () => {
   assert.equal(slowest(state, wanted), 70);
   apply(state, frame(2, true, [], { said: [node('n#1', null, null)] }), 1);
   assert.equal(slowest(state, wanted), null);
+});
+
+test('an actor grows older while nothing else about it changes', () => {
+  const state = empty();
+  apply(state, frame(1, true, [actor('n', { up_s: 5 })]), 1_000);
+  apply(state, frame(2, false, []), 4_000);
+  assert.equal(upFor(state, state.rows.get('n')), 8_000);
 });
