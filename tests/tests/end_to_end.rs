@@ -5,7 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use speedtrap_tests::deadline::eventually;
+use speedtrap_tests::endpoints::get_json;
 use speedtrap_tests::evidence::Evidence;
 use speedtrap_tests::node::{self, Status};
 use speedtrap_tests::oracle::{self, Expected};
@@ -31,6 +33,7 @@ async fn the_bundled_samples_arrive_once_each_also_when_delivered_again() -> Res
     let found = demo.reconciled(&expected, LIMIT).await?;
     ensure!(found.repeated_texts() == 0 && found.letters.len() == expected.known() - expected.textable());
     one_text_is_worded_as_promised(&found, &expected)?;
+    the_map_counts_each_reading_in_its_state(&demo, &expected).await?;
     delivered_again_nothing_new_comes_of_it(&demo, &expected, &found).await?;
     demo.end().await?;
     Ok(())
@@ -57,6 +60,7 @@ async fn what_cannot_be_used_is_counted_and_the_rest_arrives() -> Result<()> {
     let tries: u64 = found.letters_of("enrich").map(|letter| letter.tries).sum();
     ensure!(tries == expected.bad_speeds, "{tries} dead letters for {} bad speeds", expected.bad_speeds);
     personal::is_nowhere(&demo, Path::new(drivers), Path::new(readings)).await?;
+    the_map_counts_each_reading_in_its_state(&demo, &expected).await?;
     demo.end().await
 }
 
@@ -106,6 +110,28 @@ fn one_text_is_worded_as_promised(found: &Evidence, expected: &Expected) -> Resu
     ensure!(text == oracle::text(driver, &published.event.violation, &published.event.iottimestamp));
     ensure!(found.texts.get(&(number.clone(), text.clone())) == Some(&1), "not sent once to {number}: {text}");
     ensure!(found.texts.keys().filter(|(_, sent)| *sent == text).count() == 1, "sent to others too: {text}");
+    Ok(())
+}
+
+/// What is no reading is in no state; the states' own names and codes tell which violations are theirs.
+async fn the_map_counts_each_reading_in_its_state(demo: &Sandbox, expected: &Expected) -> Result<()> {
+    let node = demo.endpoints.dashboard_urls.last().context("a held demo has nodes")?;
+    let page: Value = get_json(format!("{node}/api/v1/map?window=1h")).await?;
+    let violations = expected.violations.len() as u64;
+    ensure!(page["events"] == expected.readings - expected.bad_speeds && page["violations"] == violations, "{page}");
+    ensure!(page["silent"].as_array().is_some_and(Vec::is_empty), "{page}");
+    let states = page["states"].as_array().context("states")?;
+    let sum = |key: &str| states.iter().chain([&page["state_unknown"]]).filter_map(|row| row[key].as_u64()).sum::<u64>();
+    ensure!(page["events"] == sum("events") && page["violations"] == violations && sum("violations") == violations, "{page}");
+    for row in states {
+        let (Some(name), Some(code)) = (row["name"].as_str(), row["state"].as_str()) else { anyhow::bail!("{row}") };
+        let is_it = |text: &str| text.trim().eq_ignore_ascii_case(name) || text.trim().eq_ignore_ascii_case(code);
+        let n = expected.violations.iter().filter(|[_, _, _, _, state, _]| is_it(state)).count();
+        ensure!(row["violations"] == n, "{n} violations in {name}, not {row}");
+    }
+    let bins = page["histogram"]["bins"].as_array().context("bins")?;
+    let above = bins.iter().filter(|bin| bin["from"].as_u64() > Some(75)).filter_map(|bin| bin["events"].as_u64()).sum::<u64>();
+    ensure!(above == violations && page["histogram"]["limit_mph"] == 75, "{page}");
     Ok(())
 }
 
