@@ -38,10 +38,13 @@ pub(crate) struct AuditLine {
     pub(crate) node: String,
     /// The same in both lines of one action.
     pub(crate) action_id: String,
-    /// `intent` before it, `done` or `failed` after it.
+    /// `intent` before it, `done`, `failed` or `cancelled` after it; `refused` alone, for what was never begun.
     pub(crate) phase: String,
-    /// As they called themselves: on loopback nobody has to prove it.
+    /// As their token names them; where none is needed, as they called themselves.
     pub(crate) who: String,
+    /// What they may do: `viewer`, `operator` or `admin`; empty in lines of versions that knew no roles.
+    #[serde(default)]
+    pub(crate) role: String,
     /// `command` or `page`.
     pub(crate) from: String,
     /// What was asked for.
@@ -52,6 +55,9 @@ pub(crate) struct AuditLine {
     pub(crate) reason: String,
     /// What became of it; empty in the first line.
     pub(crate) outcome: String,
+    /// The key by which the request may be repeated without being done twice, if it came with one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) key: Option<String>,
 }
 
 /// An action that was begun.
@@ -64,10 +70,20 @@ pub(crate) struct Intent {
 #[derive(Debug, Clone)]
 pub(crate) struct Asked<'a> {
     pub(crate) who: &'a str,
+    pub(crate) role: &'a str,
     pub(crate) from: &'a str,
     pub(crate) action: &'a str,
     pub(crate) target: &'a str,
     pub(crate) reason: &'a str,
+    /// See [`AuditLine::key`].
+    pub(crate) key: Option<&'a str>,
+}
+
+impl Intent {
+    /// Tells this action from all others.
+    pub(crate) fn action_id(&self) -> &str {
+        &self.line.action_id
+    }
 }
 
 impl Audit {
@@ -105,20 +121,14 @@ impl Audit {
     /// # Errors
     /// When the file cannot be written.
     pub(crate) fn intend(&self, asked: &Asked<'_>) -> io::Result<Intent> {
-        let line = AuditLine {
-            at: now(),
-            node: self.node.clone(),
-            action_id: format!("{}-{}", self.run, self.next.fetch_add(1, Relaxed)),
-            phase: "intent".to_owned(),
-            who: asked.who.to_owned(),
-            from: asked.from.to_owned(),
-            action: asked.action.to_owned(),
-            target: asked.target.to_owned(),
-            reason: asked.reason.to_owned(),
-            outcome: String::new(),
-        };
+        let line = self.line(asked, "intent", String::new());
         self.append(line.clone())?;
         Ok(Intent { line })
+    }
+
+    /// Notes what was asked for and not begun. Nothing follows from it, so a file that cannot be written is only told in the log.
+    pub(crate) fn refused(&self, asked: &Asked<'_>, why: &str) {
+        self.tell(self.line(asked, "refused", why.to_owned()));
     }
 
     /// Notes what became of it. The action is done, so a file that cannot be written is only told in the log.
@@ -127,7 +137,32 @@ impl Audit {
             Ok(outcome) => ("done", outcome),
             Err(why) => ("failed", why),
         };
-        let line = AuditLine { at: now(), phase: phase.to_owned(), outcome, ..intent.line };
+        self.tell(AuditLine { at: now(), phase: phase.to_owned(), outcome, ..intent.line });
+    }
+
+    /// Notes that it was broken off on somebody's word, and how far it was.
+    pub(crate) fn cancelled(&self, intent: Intent, outcome: String) {
+        self.tell(AuditLine { at: now(), phase: "cancelled".to_owned(), outcome, ..intent.line });
+    }
+
+    fn line(&self, asked: &Asked<'_>, phase: &str, outcome: String) -> AuditLine {
+        AuditLine {
+            at: now(),
+            node: self.node.clone(),
+            action_id: format!("{}-{}", self.run, self.next.fetch_add(1, Relaxed)),
+            phase: phase.to_owned(),
+            who: asked.who.to_owned(),
+            role: asked.role.to_owned(),
+            from: asked.from.to_owned(),
+            action: asked.action.to_owned(),
+            target: asked.target.to_owned(),
+            reason: asked.reason.to_owned(),
+            outcome,
+            key: asked.key.map(str::to_owned),
+        }
+    }
+
+    fn tell(&self, line: AuditLine) {
         if let Err(error) = self.append(line) {
             tracing::error!(%error, "the audit log cannot be written");
         }
@@ -170,7 +205,24 @@ mod tests {
     use super::*;
 
     fn asked(target: &str) -> Asked<'_> {
-        Asked { who: "op", from: "command", action: "discard", target, reason: "a test" }
+        Asked { who: "op", role: "admin", from: "command", action: "discard", target, reason: "a test", key: Some("k") }
+    }
+
+    #[test]
+    fn a_line_of_an_earlier_version_is_read() {
+        let old = r#"{"at":"t","node":"n","action_id":"n-1-1","phase":"done","who":"op","from":"page","action":"discard",
+            "target":"x","reason":"r","outcome":"1 done"}"#;
+        let line: AuditLine = serde_json::from_str(old).expect("it is a line");
+        assert_eq!((line.role.as_str(), line.key), ("", None));
+    }
+
+    #[test]
+    fn what_is_refused_stands_there_alone() {
+        let audit = Audit::in_memory("node-1");
+        audit.refused(&asked("one"), "the preview is too old");
+        let lines = audit.last();
+        let seen: Vec<_> = lines.iter().map(|line| (line.phase.as_str(), line.outcome.as_str(), line.key.as_deref())).collect();
+        assert_eq!(seen, [("refused", "the preview is too old", Some("k"))]);
     }
 
     #[test]

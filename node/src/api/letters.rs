@@ -174,7 +174,8 @@ async fn order(api: &Arc<Api>, headers: &HeaderMap, body: Body, action: &'static
         [id] => id.clone(),
         ids => format!("{} letters: {}", ids.len(), ids.join(" ")),
     };
-    let asked = Asked { who: &order.who, from: &order.from, action, target: &target, reason: &order.reason };
+    let (who, from, reason) = (&order.who, &order.from, &order.reason);
+    let asked = Asked { who, role: "admin", from, action, target: &target, reason, key: None };
     let intent = api.node.audit.intend(&asked).map_err(|error| {
         let detail = format!("nothing was done, because the audit log cannot be written: {error}");
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "audit_failed", detail)
