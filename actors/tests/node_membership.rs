@@ -52,7 +52,12 @@ async fn a_dead_membership_starts_again_while_the_heartbeat_goes_on() {
         join: vec![address.to_string()],
         cookie: "a secret of this test".into(),
         links: links.clone(),
-        desk: Desk { page: Arc::new(|_| None), load_committed: Arc::new(|_| ()), drain: Arc::new(|| ()) },
+        desk: Desk {
+            page: Arc::new(|_| None),
+            load_committed: Arc::new(|_| ()),
+            drain: Arc::new(|| ()),
+            order: Arc::new(|_| Box::pin(std::future::ready(None))),
+        },
         pulse: pulse.clone(),
         superseded: Arc::new(|| ()),
         timings: ClusterTimings { beat_every: Duration::from_millis(50), ..ClusterTimings::default() },

@@ -167,6 +167,7 @@ async fn live(
         }
     }
     .map_err(|error| Stop::new(Exit::Failed, "the node's actors cannot be started").why(error))?;
+    let _set_once = view.root.set(root.clone());
     tracing::info!(node = config.node.name, api = url, roles = ?config.node.roles, "node started");
 
     let getting_ready = async {
@@ -274,11 +275,15 @@ fn row_of(config: &NodeConfig, boot: u64, url: &str) -> NodeRow {
 }
 
 fn desk_of(view: &Arc<NodeView>) -> Desk {
-    let (page, loads, drain) = (Arc::clone(view), Arc::clone(view), Arc::clone(view));
+    let (page, loads, drain, order) = (Arc::clone(view), Arc::clone(view), Arc::clone(view), Arc::clone(view));
     Desk {
         page: Arc::new(move |name| page.page(name)),
         load_committed: Arc::new(move |load| loads.load_committed(load)),
         drain: Arc::new(move || drain.drain_asked.notify_one()),
+        order: Arc::new(move |ordered| {
+            let view = Arc::clone(&order);
+            Box::pin(async move { view.order(ordered).await })
+        }),
     }
 }
 

@@ -20,6 +20,7 @@ pub mod mosquitto;
 pub mod mqtt;
 pub mod network;
 pub mod node;
+pub mod operator;
 pub mod oracle;
 pub mod pauses;
 pub mod personal;

@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use ractor::concurrency::oneshot;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster::RactorClusterMessage;
@@ -14,6 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::NodeSupervisorMsg;
+use super::orders::{NodeOrder, OrderAnswer};
 use super::wire_message::{About, LeaseQuestion, PageAnswer, Wire};
 use crate::observe::Mailbox;
 
@@ -40,6 +42,8 @@ pub struct Desk {
     pub load_committed: Arc<dyn Fn(&str) + Send + Sync>,
     /// This node is to drain and end.
     pub drain: Arc<dyn Fn() + Send + Sync>,
+    /// An operator's order; answered when it has begun, or never if nobody knows.
+    pub order: Arc<dyn Fn(NodeOrder) -> BoxFuture<'static, Option<OrderAnswer>> + Send + Sync>,
 }
 
 pub(super) struct Gateway;
@@ -63,6 +67,8 @@ pub(super) enum GatewayMsg {
     Page(String, RpcReplyPort<Wire<PageAnswer>>),
     #[rpc]
     Drain(RpcReplyPort<()>),
+    #[rpc]
+    Order(Wire<NodeOrder>, RpcReplyPort<Wire<OrderAnswer>>),
 }
 
 pub(super) struct GatewayArgs {
@@ -116,6 +122,11 @@ impl Actor for Gateway {
                 (state.args.desk.drain)();
                 let _gone = answer.send(());
             }
+            GatewayMsg::Order(Wire(Ok(order)), answer) => state.pass_on(order, answer),
+            GatewayMsg::Order(Wire(Err(error)), answer) => {
+                tracing::warn!(%error, "an order was not understood");
+                let _gone = answer.send(Wire::of(OrderAnswer::not_now("this node runs a version that knows no such order")));
+            }
         }
         Ok(())
     }
@@ -135,6 +146,21 @@ impl GatewayState {
         self.asked.spawn(async move {
             if let Ok(Ok(shard)) = tokio::time::timeout(ANSWER_LIMIT, is_told).await {
                 let _gone = answer.send(Wire::of(shard.map(|shard| shard.as_str().to_owned())));
+            }
+        });
+    }
+
+    /// Done beside everything else: an order may wait for a lane.
+    fn pass_on(&mut self, order: NodeOrder, answer: RpcReplyPort<Wire<OrderAnswer>>) {
+        while self.asked.try_join_next().is_some() {}
+        if self.asked.len() >= MOST_ASKED {
+            return;
+        }
+        tracing::info!(?order, "another node passed on an order");
+        let answered = (self.args.desk.order)(order);
+        self.asked.spawn(async move {
+            if let Ok(Some(said)) = tokio::time::timeout(ANSWER_LIMIT, answered).await {
+                let _gone = answer.send(Wire::of(said));
             }
         });
     }

@@ -29,6 +29,8 @@ pub(super) enum HeartbeatMsg {
     Written(Instant, Result<(), NodeTableError>),
     /// The node gives its leases away.
     Drain,
+    /// It takes part again.
+    Resume,
     /// The node ends; answered when its row is gone, or could not be removed.
     Leave(RpcReplyPort<()>),
 }
@@ -102,10 +104,8 @@ impl Actor for Heartbeat {
                 state.beat();
             }
             HeartbeatMsg::Written(begun, result) => state.written(begun, result),
-            HeartbeatMsg::Drain => {
-                state.args.row.draining = true;
-                state.beat();
-            }
+            HeartbeatMsg::Drain => state.show_draining(true),
+            HeartbeatMsg::Resume => state.show_draining(false),
             HeartbeatMsg::Leave(done) => state.leave(done),
         }
         Ok(())
@@ -113,6 +113,11 @@ impl Actor for Heartbeat {
 }
 
 impl HeartbeatState {
+    fn show_draining(&mut self, draining: bool) {
+        self.args.row.draining = draining;
+        self.beat();
+    }
+
     fn beat(&mut self) {
         if self.leaving {
             return;

@@ -141,6 +141,15 @@ impl<'a> Survey<'a> {
         away.into_iter().map(|(shard, to)| (shard, to.map(ToOwned::to_owned))).collect()
     }
 
+    /// Who takes a lease of this node that an operator hands over: the worker that is named, if it can, or the emptiest.
+    pub(super) fn taker(&self, shard: &ShardId, named: Option<&str>) -> Option<String> {
+        let linked = self.linked();
+        match named {
+            Some(named) => linked.get(named).map(|worker| (*worker).to_owned()),
+            None => self.shares.away(std::slice::from_ref(shard), &linked).pop()?.1.map(ToOwned::to_owned),
+        }
+    }
+
     /// All leases for whoever wants to show them.
     pub(super) fn board(&self) -> Vec<SeenLease> {
         let seen = |lease: &Lease| SeenLease {

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::ClusterView;
 use super::gateway::GatewayMsg;
+use super::orders::{NodeOrder, OrderAnswer};
 use super::wire_message::{LeaseQuestion, PageAnswer, Wire};
 use crate::domain::ShardId;
 use crate::ports::{PeerFailure, Peers};
@@ -69,6 +70,15 @@ impl Links {
     /// When it is not linked or did not answer.
     pub async fn drain(&self, worker: &str) -> Result<(), PeerFailure> {
         self.call(worker, GatewayMsg::Drain).await
+    }
+
+    /// Passes an operator's order on; it answers that it has begun, or why not.
+    ///
+    /// # Errors
+    /// When it is not linked or did not answer: then it may have begun all the same.
+    pub async fn order(&self, worker: &str, order: NodeOrder) -> Result<OrderAnswer, PeerFailure> {
+        let Wire(answer) = self.call(worker, |answer| GatewayMsg::Order(Wire::of(order), answer)).await?;
+        answer.map_err(|error| failed(worker, error))
     }
 
     /// Ends without an error only with an answer. Without one it is unknown whether the call took effect: a lost link and a lost

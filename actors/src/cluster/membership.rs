@@ -56,6 +56,8 @@ pub(super) enum MembershipMsg {
     Dialled(String, Option<String>),
     /// This node gives its leases away.
     Drain,
+    /// It takes part again.
+    Resume,
 }
 
 pub(super) struct MembershipArgs {
@@ -204,10 +206,8 @@ impl Actor for Membership {
             MembershipMsg::Dialled(address, reached) => {
                 state.redial.dialled(&address, reached, Instant::now(), rand::random());
             }
-            MembershipMsg::Drain => {
-                state.about.send_modify(|about| about.draining = true);
-                state.publish();
-            }
+            MembershipMsg::Drain => state.show_draining(true),
+            MembershipMsg::Resume => state.show_draining(false),
         }
         state.dial();
         Ok(())
@@ -246,6 +246,11 @@ fn node_server(settings: &MembershipSettings) -> NodeServer {
 }
 
 impl MembershipState {
+    fn show_draining(&mut self, draining: bool) {
+        self.about.send_modify(|about| about.draining = draining);
+        self.publish();
+    }
+
     fn opened(&mut self, info: SessionInfo) {
         let unready = self.sessions.iter().filter(|session| session.worker.is_none()).count();
         if unready >= MOST_UNREADY && info.is_server {

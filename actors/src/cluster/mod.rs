@@ -11,6 +11,8 @@
 //! ```
 
 mod adopt;
+mod assigner_msg;
+mod assigner_orders;
 mod fair_share;
 mod gateway;
 mod heartbeat;
@@ -19,7 +21,9 @@ mod lease_steps;
 mod links;
 mod membership;
 mod membership_settings;
+mod node_orders;
 mod node_supervisor;
+mod orders;
 mod presence;
 mod redial;
 mod shard_assigner;
@@ -47,6 +51,7 @@ pub use links::Links;
 pub use membership_settings::{ClusterTimings, MembershipSettings};
 use node_supervisor::NodeSupervisor;
 pub use node_supervisor::NodeSupervisorMsg;
+pub use orders::{ActorEnd, NodeOrder, OrderAnswer, OrderRefusal, why_never_ended};
 pub use view::{ClusterNode, ClusterView, Presence};
 
 /// One consumer application: a stream, what is done with its records, and the lease table that says who does it.

@@ -3,7 +3,8 @@
 //! Starts `Heartbeat` and `Membership`, if the node is one of several, `IngestSupervisor`, if it may read from an MQTT broker, and a
 //! `ShardAssigner` for each application. Each that dies
 //! starts again after a jittered delay; the others go on. Drained, it stops when every lane has given its lease back and the
-//! node's row is gone.
+//! node's row is gone. It carries out operators' orders: it ends actors, which their supervisors start again, and passes on what
+//! is about leases. A node that stands aside gives its leases away as if it drained, and stays.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 
 use super::heartbeat::{Heartbeat, HeartbeatArgs, HeartbeatMsg};
 use super::membership::{Membership, MembershipArgs, MembershipMsg};
+use super::orders::{NodeOrder, OrderAnswer};
 use super::shard_assigner::{AssignerArgs, ShardAssigner, ShardAssignerMsg};
 use super::{Application, Cluster, MembershipSettings};
 use crate::domain::ShardId;
@@ -59,6 +61,8 @@ pub enum NodeSupervisorMsg {
         /// The application's name.
         application: String,
     },
+    /// An operator's order; answered when it has begun.
+    Ordered(NodeOrder, RpcReplyPort<OrderAnswer>),
     /// The delay before a child starts again is over.
     RestartDue(NodeChild),
     /// Every lane is closed.
@@ -91,14 +95,15 @@ pub(super) struct NodeArgs {
 
 /// A node's state.
 pub(super) struct NodeState {
-    args: NodeArgs,
+    pub(super) args: NodeArgs,
     myself: Mailbox<NodeSupervisorMsg>,
-    heartbeat: Option<Mailbox<HeartbeatMsg>>,
-    membership: Option<Mailbox<MembershipMsg>>,
-    ingest: Option<Mailbox<IngestSupervisorMsg>>,
-    assigners: BTreeMap<Role, Mailbox<ShardAssignerMsg>>,
+    pub(super) heartbeat: Option<Mailbox<HeartbeatMsg>>,
+    pub(super) membership: Option<Mailbox<MembershipMsg>>,
+    pub(super) ingest: Option<Mailbox<IngestSupervisorMsg>>,
+    pub(super) assigners: BTreeMap<Role, Mailbox<ShardAssignerMsg>>,
     deaths: BTreeMap<NodeChild, Deaths>,
-    draining: bool,
+    pub(super) draining: bool,
+    pub(super) aside: bool,
     running: JoinSet<()>,
 }
 
@@ -129,6 +134,7 @@ impl Actor for NodeSupervisor {
             assigners: BTreeMap::new(),
             deaths: BTreeMap::new(),
             draining: false,
+            aside: false,
             running: JoinSet::new(),
         };
         let applications = state.args.applications.iter().map(|application| NodeChild::Assigner(application.stages.role()));
@@ -156,6 +162,7 @@ impl Actor for NodeSupervisor {
                 }
             }
             NodeSupervisorMsg::Drain { patience, done } => state.drain(patience, done),
+            NodeSupervisorMsg::Ordered(order, answer) => state.ordered(order, answer),
             NodeSupervisorMsg::LeaseAsked { application, taker, answer } => {
                 if let Some(assigner) = state.assigner(&application) {
                     // Without an answer the other node looks for itself.
@@ -193,7 +200,8 @@ impl Actor for NodeSupervisor {
 impl NodeState {
     async fn start(&mut self, cell: ActorCell, child: NodeChild) -> Result<(), ActorProcessingErr> {
         self.deaths.entry(child).or_default().started = Some(Instant::now());
-        let (actors, spot, draining) = (self.args.table.clone(), self.spot(child), self.draining);
+        let (actors, spot, aside) = (self.args.table.clone(), self.spot(child), self.aside);
+        let draining = self.draining || aside;
         match (child, self.args.membership.clone()) {
             (NodeChild::Heartbeat, Some(settings)) => {
                 let Some(table) = settings.table.clone() else { return Ok(()) };
@@ -211,7 +219,7 @@ impl NodeState {
             (NodeChild::Ingest, _) => {
                 let Some(settings) = self.args.ingest.clone() else { return Ok(()) };
                 let (worker, cluster, table) = (self.args.worker.clone(), self.args.cluster.clone(), actors.clone());
-                let args = |meter| IngestArgs { meter, table, spot: spot.clone(), worker, cluster, settings };
+                let args = |meter| IngestArgs { meter, table, spot: spot.clone(), worker, cluster, settings, aside };
                 self.ingest = Some(actors.spawn(&spot, Some(cell), IngestSupervisor, args).await?);
             }
             (NodeChild::Assigner(role), _) => {
@@ -220,7 +228,7 @@ impl NodeState {
                 let (worker, cluster, table) = (self.args.worker.clone(), self.args.cluster.clone(), actors.clone());
                 let others = self.args.applications.iter().filter(|other| other.name != application.name);
                 let others = others.map(|other| other.board.clone()).collect();
-                let args = |meter| AssignerArgs { meter, table, spot: spot.clone(), worker, application, others, cluster };
+                let args = |meter| AssignerArgs { meter, table, spot: spot.clone(), worker, application, others, cluster, aside };
                 let assigner = actors.spawn(&spot, Some(cell), ShardAssigner, args).await?;
                 self.assigners.insert(role, assigner);
             }
@@ -237,7 +245,7 @@ impl NodeState {
         }
     }
 
-    fn assigner(&self, application: &str) -> Option<&Mailbox<ShardAssignerMsg>> {
+    pub(super) fn assigner(&self, application: &str) -> Option<&Mailbox<ShardAssignerMsg>> {
         let known = self.args.applications.iter().find(|known| known.name == application)?;
         self.assigners.get(&known.stages.role())
     }
@@ -254,8 +262,10 @@ impl NodeState {
     /// Starts it again after a delay, also if it could not even be started.
     fn died(&mut self, child: NodeChild, reason: &str) {
         let path = self.spot(child).path;
+        let by_order = self.args.table.ordered(&path).is_some();
         self.args.table.failed(&path, reason);
-        let delay = self.deaths.entry(child).or_default().delay(Instant::now(), rand::random());
+        let deaths = self.deaths.entry(child).or_default();
+        let delay = if by_order { RESTART.first } else { deaths.delay(Instant::now(), rand::random()) };
         tracing::error!(actor = path, reason, delay_ms = delay.as_millis(), "died and will start again");
         self.myself.cast_after(delay, move || NodeSupervisorMsg::RestartDue(child));
     }
@@ -351,7 +361,12 @@ mod tests {
             join: Vec::new(),
             cookie: "a secret of this test".into(),
             links: Links::none_yet(),
-            desk: Desk { page: Arc::new(|_| None), load_committed: Arc::new(|_| ()), drain: Arc::new(|| ()) },
+            desk: Desk {
+                page: Arc::new(|_| None),
+                load_committed: Arc::new(|_| ()),
+                drain: Arc::new(|| ()),
+                order: Arc::new(|_| Box::pin(std::future::ready(None))),
+            },
             pulse: Pulse::unwatched(),
             superseded: Arc::new(|| ()),
             timings: ClusterTimings::default(),
@@ -380,6 +395,7 @@ mod tests {
                 assigners: BTreeMap::new(),
                 deaths: BTreeMap::new(),
                 draining: false,
+                aside: false,
                 running: JoinSet::new(),
             };
             for n in 1..=2 {

@@ -3,7 +3,7 @@
 //! Child of `NodeSupervisor`, one an application. Looks at the shards and the lease table every so often, and at the leases at once
 //! when a lane ends, a node comes or goes, or another node hands a lease over; `lease_plan` decides. One-for-one over its lanes: a
 //! lane that ends is forgotten, and its lease is taken anew if it is still this node's. An unavailable lease table stops nothing
-//! that runs.
+//! that runs. While its node stands aside it gives every lease away, looks on, and takes none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,9 +14,11 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, Super
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+pub(super) use super::assigner_msg::ShardAssignerMsg;
 use super::fair_share::Elsewhere;
 use super::lease_plan::{Situation, Step, Survey};
 use super::lease_steps::{Finding, SyncError, find, perform};
+use super::orders::OrderAnswer;
 use super::sightings::Sightings;
 use super::{Application, Cluster, ClusterView};
 use crate::domain::ShardId;
@@ -38,37 +40,6 @@ const TAKING_PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) struct ShardAssigner;
 
-#[derive(Debug)]
-pub(super) enum ShardAssignerMsg {
-    SyncDue,
-    /// Looks at the leases at once, outside the regular rhythm.
-    LookAgain,
-    /// Looks at the shards too.
-    LookAtAll,
-    /// A lease of another node may have expired just now.
-    ExpiryDue,
-    /// A lease that nobody took may be left to this node now.
-    FreeDue,
-    Found(Result<Finding, SyncError>),
-    /// A lease was taken by a write that began then.
-    Taken(Lease, Instant),
-    /// The answer of a node that was asked for a lease.
-    Promised(Option<ShardId>),
-    Performed,
-    NodesChanged(Arc<ClusterView>),
-    /// Another node asks for a lease.
-    LeaseAsked {
-        taker: String,
-        answer: RpcReplyPort<Option<ShardId>>,
-    },
-    Drain {
-        patience: Duration,
-        done: RpcReplyPort<bool>,
-    },
-    /// Every lane is closed; answered with whether everything that they had begun ended.
-    Drained(RpcReplyPort<bool>, bool),
-}
-
 pub(super) struct AssignerArgs {
     pub(super) meter: Arc<Meter>,
     pub(super) table: ActorTable,
@@ -78,6 +49,8 @@ pub(super) struct AssignerArgs {
     /// The boards of the node's other applications.
     pub(super) others: Vec<LeaseBoard>,
     pub(super) cluster: Cluster,
+    /// The node stands aside.
+    pub(super) aside: bool,
 }
 
 pub(super) struct AssignerState {
@@ -88,19 +61,20 @@ pub(super) struct AssignerState {
     shards: Vec<Shard>,
     leases: Vec<Lease>,
     sightings: Sightings,
-    lanes: BTreeMap<ShardId, (Spot, Mailbox<LaneSupervisorMsg>)>,
+    pub(super) lanes: BTreeMap<ShardId, (Spot, Mailbox<LaneSupervisorMsg>)>,
     /// Lanes that close because their lease goes to another node, or to nobody yet.
-    leaving: BTreeMap<ShardId, Option<String>>,
+    pub(super) leaving: BTreeMap<ShardId, Option<String>>,
     /// Leases that other nodes have promised, and since when.
-    coming: BTreeMap<ShardId, Instant>,
+    pub(super) coming: BTreeMap<ShardId, Instant>,
     table_made: bool,
     looking: Looking,
     expiry_awaited: bool,
     free_awaited: bool,
     /// Other nodes are not asked for leases before.
-    next_ask: Instant,
-    refusals: u32,
-    draining: bool,
+    pub(super) next_ask: Instant,
+    pub(super) refusals: u32,
+    pub(super) draining: bool,
+    pub(super) aside: bool,
     running: JoinSet<()>,
     watching: JoinSet<()>,
     leaves: JoinSet<()>,
@@ -116,8 +90,6 @@ enum Looking {
         at_all: bool,
     },
 }
-
-impl ractor::Message for ShardAssignerMsg {}
 
 impl Actor for ShardAssigner {
     type Msg = ShardAssignerMsg;
@@ -144,6 +116,7 @@ impl Actor for ShardAssigner {
                 }
             }
         });
+        let aside = args.aside;
         Ok(AssignerState {
             args,
             myself,
@@ -161,6 +134,7 @@ impl Actor for ShardAssigner {
             next_ask: Instant::now(),
             refusals: 0,
             draining: false,
+            aside,
             running: JoinSet::new(),
             watching,
             leaves: JoinSet::new(),
@@ -194,7 +168,7 @@ impl Actor for ShardAssigner {
                 tracing::warn!(application = state.args.application.name, %error, "shards and leases not read");
                 state.looked();
             }
-            ShardAssignerMsg::Taken(lease, _) if state.draining => {
+            ShardAssignerMsg::Taken(lease, _) if state.draining || state.aside => {
                 // Whatever goes wrong, the lease expires.
                 let _released = state.args.application.leases.release(&lease).await;
             }
@@ -212,6 +186,27 @@ impl Actor for ShardAssigner {
                 if let (Ok(()), Some(shard)) = (answer.send(given.clone()), given) {
                     state.hand_over(shard, Some(taker));
                 }
+            }
+            // Whoever ordered it may have gone; the order stands all the same.
+            ShardAssignerMsg::HandOver { shard, to, answer } => {
+                let _gone = answer.send(state.hand_over_as_ordered(shard, to));
+            }
+            ShardAssignerMsg::Balance(answer) => {
+                state.ask_now();
+                let _gone = answer.send(OrderAnswer::Begun);
+            }
+            ShardAssignerMsg::RenewLane { shard, renewal, answer } => match state.lanes.get(&shard) {
+                Some((_, lane)) => {
+                    let _gone = lane.cast(LaneSupervisorMsg::Renew { renewal, patience: MOVE_PATIENCE, answer });
+                }
+                None => {
+                    let _gone = answer.send(OrderAnswer::not_found(format!("no lane of {shard} runs here now")));
+                }
+            },
+            ShardAssignerMsg::StandAside => state.stand_aside(),
+            ShardAssignerMsg::Resume => {
+                state.aside = false;
+                state.ask_now();
             }
             ShardAssignerMsg::Drain { patience, done } => state.drain(patience, done),
             ShardAssignerMsg::Drained(done, finished) => {
@@ -239,7 +234,7 @@ impl Actor for ShardAssigner {
 }
 
 impl AssignerState {
-    fn look(&mut self, at_all: bool) {
+    pub(super) fn look(&mut self, at_all: bool) {
         while let Some(ended) = self.running.try_join_next() {
             if let Err(panic) = ended {
                 tracing::error!(application = self.args.application.name, %panic, "a look at the leases did not end");
@@ -291,7 +286,7 @@ impl AssignerState {
         let free = self.survey(|survey| survey.free());
         self.sightings.note_free(&free, now);
         // A node that cannot show that it lives would lose at once what it takes.
-        let may_act = !self.draining && self.args.cluster.pulse.is_fresh();
+        let may_act = !self.draining && !self.aside && self.args.cluster.pulse.is_fresh();
         let (mut steps, board) = self.survey(|survey| (if may_act { survey.plan() } else { Vec::new() }, survey.board()));
         let asks_only = steps.iter().all(|step| matches!(step, Step::Ask(_)));
         let settled = may_act && asks_only && self.coming.is_empty() && self.leaving.is_empty();
@@ -311,7 +306,7 @@ impl AssignerState {
         self.running.spawn(async move { perform(&application, peers.as_ref(), &worker, steps, &myself).await });
     }
 
-    fn survey<T>(&self, read: impl FnOnce(&Survey<'_>) -> T) -> T {
+    pub(super) fn survey<T>(&self, read: impl FnOnce(&Survey<'_>) -> T) -> T {
         let (running, coming) = (self.lanes.keys().cloned().collect(), self.coming.keys().cloned().collect::<BTreeSet<_>>());
         let application = &self.args.application;
         let mut elsewhere = Elsewhere::new();
@@ -392,7 +387,9 @@ impl AssignerState {
         let Some((shard, (spot, _))) = ended.map(|(shard, lane)| (shard.clone(), lane.clone())) else { return };
         self.lanes.remove(&shard);
         self.leaving.remove(&shard);
-        match error {
+        // An operator ends it as it would end by itself, but the lane is not done.
+        let ordered = self.args.table.ordered(&spot.path).map(|ordered| ordered.reason);
+        match error.or(ordered.as_deref()) {
             Some(error) => {
                 tracing::warn!(lane = spot.path, error, "lane supervisor died; its lease will be taken anew");
                 self.args.table.failed(&spot.path, error);
@@ -400,7 +397,7 @@ impl AssignerState {
             None => self.args.table.forget_tree(&spot.path),
         }
         // A closed shard's children may start now.
-        let delay = if error.is_some() { PAUSE } else { Duration::ZERO };
+        let delay = if error.is_some() || ordered.is_some() { PAUSE } else { Duration::ZERO };
         self.myself.cast_after(delay, || ShardAssignerMsg::LookAtAll);
     }
 
@@ -411,11 +408,11 @@ impl AssignerState {
     }
 
     fn give(&self, taker: &str) -> Option<ShardId> {
-        if self.draining { None } else { self.survey(|survey| survey.give(taker)) }
+        if self.draining || self.aside { None } else { self.survey(|survey| survey.give(taker)) }
     }
 
     /// Closes a lane; its last write makes the lease another worker's, who is then told.
-    fn hand_over(&mut self, shard: ShardId, to: Option<String>) {
+    pub(super) fn hand_over(&mut self, shard: ShardId, to: Option<String>) {
         let Some((spot, lane)) = self.lanes.get(&shard) else { return };
         tracing::info!(lane = spot.path, to, "lease goes to another node");
         let closing = close_lane(lane.actor().clone(), to.clone(), MOVE_PATIENCE);

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ractor::concurrency::oneshot;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -27,6 +28,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const RESTART: Backoff = Backoff { first: Duration::from_millis(200), most: Duration::from_secs(30) };
 /// A lane that ran for so long begins with the first delay again.
 const PROVEN_AFTER: Duration = Duration::from_secs(60);
+/// How long finishing may take when the node stands aside.
+const ASIDE_PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) struct IngestSupervisor;
 
@@ -42,6 +45,9 @@ pub(crate) enum IngestSupervisorMsg {
         patience: Duration,
         done: RpcReplyPort<bool>,
     },
+    /// Finishes what came and gives the lease up, until it is to take part again.
+    StandAside,
+    Resume,
 }
 
 /// What one look at the lease came to.
@@ -62,6 +68,8 @@ pub(crate) struct IngestArgs {
     pub(crate) worker: String,
     pub(crate) cluster: Cluster,
     pub(crate) settings: IngestSettings,
+    /// The node stands aside.
+    pub(crate) aside: bool,
 }
 
 pub(crate) struct IngestState {
@@ -100,6 +108,7 @@ impl Actor for IngestSupervisor {
         args.settings.stats.leads(false);
         Ok(IngestState {
             watch: LeaseWatch::new(args.settings.expires_after),
+            draining: args.aside,
             args,
             myself,
             held: None,
@@ -107,7 +116,6 @@ impl Actor for IngestSupervisor {
             is_looking: false,
             lane: None,
             deaths: 0,
-            draining: false,
             running: JoinSet::new(),
         })
     }
@@ -128,6 +136,16 @@ impl Actor for IngestSupervisor {
             IngestSupervisorMsg::Looked(looked) => state.looked(myself.get_cell(), looked).await?,
             IngestSupervisorMsg::RestartDue => state.start_lane(myself.get_cell()).await?,
             IngestSupervisorMsg::Drain { patience, done } => state.drain(patience, done),
+            IngestSupervisorMsg::StandAside => {
+                let (done, _nobody_waits) = oneshot();
+                state.drain(ASIDE_PATIENCE, done.into());
+            }
+            IngestSupervisorMsg::Resume => {
+                // A reader that has drained reads nothing more.
+                state.end_lane().await;
+                state.draining = false;
+                state.look();
+            }
         }
         while let Some(ended) = state.running.try_join_next() {
             ended?;
@@ -279,11 +297,13 @@ impl IngestState {
         let of_lane = |lane: &&Lane| [lane.reader.cell().get_id(), lane.writer.cell().get_id()].contains(&id);
         let Some(started) = self.lane.as_ref().filter(of_lane).map(|lane| lane.started) else { return };
         let path = self.args.table.path_of(cell);
+        let ordered = path.as_ref().and_then(|path| self.args.table.ordered(path));
+        let reason = ordered.as_ref().map_or(reason, |ordered| &ordered.reason);
         self.end_lane().await;
         if let Some(path) = path {
             self.args.table.failed(&path, reason);
         }
-        if started.elapsed() >= PROVEN_AFTER {
+        if started.elapsed() >= PROVEN_AFTER || ordered.is_some() {
             self.deaths = 0;
         }
         let delay = RESTART.delay(self.deaths, rand::random());

@@ -22,6 +22,7 @@ mod lane_end;
 mod lease_keeper;
 mod owner_notifier;
 mod raw_persister;
+mod renewal;
 mod rule_error_reader;
 mod shard_end;
 mod shard_reader;
@@ -46,6 +47,7 @@ use crate::ports::{AlertLedger, AlertSender, Archive, ViolationStore, ViolationS
 use crate::wire::SmsTemplate;
 
 pub use lease_keeper::LeaseTiming;
+pub use renewal::LaneRenewal;
 pub(crate) use shard_search::last_before;
 pub use supervisor::{LaneArgs, LaneSupervisor, LaneSupervisorMsg};
 pub use text_rate::TextRate;

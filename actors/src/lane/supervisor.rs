@@ -2,7 +2,8 @@
 //!
 //! Child of `ShardAssigner`. One-for-all: the children hold tickets of each other, so a lane is never repaired in part. The next
 //! generation starts from the checkpoint after a jittered delay, without end. Faults are told apart from outages in `isolation`;
-//! a frozen actor, found by `stall`, is one. It stops when the shard is done, the lease is lost, or it was told to drain.
+//! a frozen actor, found by `stall`, is one; an actor that an operator ends is none. It stops when the shard is done, the lease is
+//! lost, or it was told to drain. Told to renew, it drains its generation and goes on with the next.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +11,14 @@ use std::time::Duration;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use tokio::time::Instant;
 
-use super::generation::{Birth, Generation};
+use super::generation::{Birth, Child, Generation};
 use super::isolation::Isolation;
 use super::lease_keeper::{LeaseKeeper, LeaseKeeperArgs, LeaseKeeperMsg, LeaseTiming};
+use super::renewal::LaneRenewal;
 use super::shard_reader::ShardReaderMsg;
 use super::stall::{Frozen, StallWatch};
 use super::{LaneSettings, Stages};
+use crate::cluster::OrderAnswer;
 use crate::domain::Position;
 use crate::flow::{LaneFailure, Pulse, Tenure};
 use crate::observe::{ActorTable, LaneState, LaneStats, Mailbox, Meter, Spot};
@@ -47,10 +50,32 @@ pub enum LaneSupervisorMsg {
         /// Answered when the lease is given back, with whether everything that had begun had ended.
         done: RpcReplyPort<bool>,
     },
+    /// An operator drains an actor: finish what has begun, checkpoint, and go on with a new generation; answered when begun.
+    Renew {
+        /// Of whom, and on whose word.
+        renewal: LaneRenewal,
+        /// How long finishing may take; what has not ended by then starts again from the checkpoint.
+        patience: Duration,
+        /// Answered at once.
+        answer: RpcReplyPort<OrderAnswer>,
+    },
+    /// The patience of a renewal of this generation is over.
+    RenewDue(u64),
     /// The patience of a drain is over.
     DrainDue,
     /// Time to see whether the lane makes progress.
     StallLookDue,
+}
+
+/// What ended a generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// Perhaps a record.
+    Fault,
+    /// Something outside.
+    Outage,
+    /// An operator.
+    Order,
 }
 
 /// What a reader tells its supervisor.
@@ -112,13 +137,13 @@ pub struct LaneArgs {
 
 /// A lane's state.
 pub struct LaneSupervisorState {
-    args: LaneArgs,
-    myself: Mailbox<LaneSupervisorMsg>,
+    pub(super) args: LaneArgs,
+    pub(super) myself: Mailbox<LaneSupervisorMsg>,
     keeper: Mailbox<LeaseKeeperMsg>,
     tenure: Tenure,
-    generation: Option<Generation>,
+    pub(super) generation: Option<Generation>,
     stall: StallWatch,
-    number: u64,
+    pub(super) number: u64,
     /// Deaths since the checkpoint last moved on; sets the delay.
     deaths: u32,
     isolation: Isolation,
@@ -126,9 +151,10 @@ pub struct LaneSupervisorState {
     /// The shard did not answer to its name.
     shard_gone: bool,
     /// Who waits for the drain; nobody unless it drains.
-    draining: Vec<RpcReplyPort<bool>>,
+    pub(super) draining: Vec<RpcReplyPort<bool>>,
     hand_to: Option<String>,
     drained: bool,
+    pub(super) renewal: Option<LaneRenewal>,
 }
 
 impl ractor::Message for LaneSupervisorMsg {}
@@ -181,6 +207,7 @@ impl Actor for LaneSupervisor {
             draining: Vec::new(),
             hand_to: None,
             drained: false,
+            renewal: None,
         })
     }
 
@@ -212,6 +239,16 @@ impl Actor for LaneSupervisor {
                 match &state.generation {
                     Some(generation) if generation.reader.cast(ShardReaderMsg::Drain).is_ok() => {}
                     _ => state.release_and_close(&myself).await,
+                }
+            }
+            LaneSupervisorMsg::Renew { renewal, patience, answer } => {
+                // Whoever ordered it may have gone; the order stands all the same.
+                let _gone = answer.send(state.begin_renewal(renewal, patience));
+            }
+            LaneSupervisorMsg::RenewDue(number) => {
+                if number == state.number && state.renewal.is_some() && state.draining.is_empty() {
+                    tracing::warn!(lane = state.args.spot.path, "not everything ended in time; the rest starts again");
+                    state.renew().await;
                 }
             }
             LaneSupervisorMsg::StallLookDue => state.look_for_stall(&myself).await,
@@ -273,6 +310,7 @@ impl LaneSupervisorState {
                 self.shard_gone = false;
                 self.myself.cast_after(Duration::ZERO, || LaneSupervisorMsg::RespawnDue);
             }
+            LaneNews::Drained if self.draining.is_empty() => self.renew().await,
             LaneNews::Drained => {
                 self.drained = true;
                 self.release_and_close(myself).await;
@@ -326,7 +364,10 @@ impl LaneSupervisorState {
     ) -> Result<(), ActorProcessingErr> {
         if cell.get_id() == self.keeper.cell().get_id() {
             // Without its keeper the lane could not checkpoint: it ends, and the assigner takes the lease anew.
-            return Err(format!("lease keeper ended: {error}").into());
+            let path = self.args.spot.child("LeaseKeeper", "lease_keeper").path;
+            let reason = self.args.table.ordered(&path).map_or_else(|| error.to_string(), |ordered| ordered.reason);
+            self.args.table.failed(&path, &reason);
+            return Err(format!("lease keeper ended: {reason}").into());
         }
         let Some(generation) = &self.generation else { return Ok(()) };
         let Some(child) = generation.children.iter().find(|child| child.cell.get_id() == cell.get_id()) else {
@@ -338,38 +379,52 @@ impl LaneSupervisorState {
             self.close(myself, LaneState::Closed).await;
             return Ok(());
         }
+        // Whoever is killed drops its batch, and the reader may be heard to fail over that first.
+        let ordered = |child: &Child| Some((child.path.clone(), self.args.table.ordered(&child.path)?.reason));
+        if let Some((path, reason)) = generation.children.iter().find_map(ordered) {
+            self.end_generation(myself, &path, &reason, Cause::Order).await;
+            return Ok(());
+        }
         self.shard_gone = matches!(failure, Some(LaneFailure::ShardGone));
-        let is_fault = failure.is_none_or(LaneFailure::is_fault);
-        self.end_generation(myself, &path, &error.to_string(), is_fault).await;
+        let cause = if failure.is_none_or(LaneFailure::is_fault) { Cause::Fault } else { Cause::Outage };
+        self.end_generation(myself, &path, &error.to_string(), cause).await;
         Ok(())
     }
 
     /// Kills the generation for what one of its actors did, and lets the next one start after a delay.
-    async fn end_generation(&mut self, myself: &ActorRef<LaneSupervisorMsg>, path: &str, reason: &str, is_fault: bool) {
+    async fn end_generation(&mut self, myself: &ActorRef<LaneSupervisorMsg>, path: &str, reason: &str, cause: Cause) {
+        self.renewal = None;
         self.kill_generation(Some(path)).await;
         self.args.table.failed(path, reason);
         if !self.draining.is_empty() {
             self.release_and_close(myself).await;
             return;
         }
-        if is_fault {
-            self.isolation.fault(self.alone.as_ref());
+        match cause {
+            Cause::Fault => self.isolation.fault(self.alone.as_ref()),
+            Cause::Outage => {}
+            // It tells nothing about what the lane would do by itself, so it has no part in the delay.
+            Cause::Order => return self.start_again_after(self.args.settings.backoff.first, path, reason),
         }
         self.back_off(path, reason);
     }
 
     /// Lets the next generation start after a delay.
     fn back_off(&mut self, path: &str, reason: &str) {
-        self.args.stats.entered(&self.args.lease.shard, LaneState::Backoff, Some(reason));
         let delay = self.args.settings.backoff.delay(self.deaths, rand::random());
         self.deaths += 1;
         self.args.stats.died(&self.args.lease.shard, self.deaths);
+        self.start_again_after(delay, path, reason);
+    }
+
+    pub(super) fn start_again_after(&self, delay: Duration, path: &str, reason: &str) {
+        self.args.stats.entered(&self.args.lease.shard, LaneState::Backoff, Some(reason));
         tracing::warn!(
             actor = path,
             generation = self.number,
             reason,
             delay_ms = delay.as_millis(),
-            "lane died and will start again"
+            "lane ended and will start again"
         );
         self.myself.cast_after(delay, || LaneSupervisorMsg::RespawnDue);
     }
@@ -381,7 +436,7 @@ impl LaneSupervisorState {
         let seen = generation.children.iter().rev().map(|child| (child.path.clone(), child.meter.snapshot())).collect();
         let in_lane = self.args.stats.in_lane(&self.args.lease.shard);
         if let Some(Frozen { path, reason }) = self.stall.look(seen, in_lane) {
-            self.end_generation(myself, &path, &reason, true).await;
+            self.end_generation(myself, &path, &reason, Cause::Fault).await;
         }
     }
 
@@ -392,7 +447,7 @@ impl LaneSupervisorState {
         Ok(self.keeper.cast(LeaseKeeperMsg::EndIfGone(ended, listed))?)
     }
 
-    async fn kill_generation(&mut self, failed: Option<&str>) {
+    pub(super) async fn kill_generation(&mut self, failed: Option<&str>) {
         let Some(generation) = self.generation.take() else { return };
         for child in &generation.children {
             child.cell.kill();

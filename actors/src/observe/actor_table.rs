@@ -32,6 +32,17 @@ struct Row {
     restarts: u64,
     restarts_by_class: BTreeMap<&'static str, u64>,
     last: Option<Restart>,
+    /// Noted before its incarnation is ended by it.
+    ordered: Option<Ordered>,
+}
+
+/// An operator's word that an actor is to end and start again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ordered {
+    /// Who said so.
+    pub by: String,
+    /// What stands in the restart log.
+    pub reason: String,
 }
 
 /// Where an actor stands in the tree.
@@ -65,6 +76,8 @@ pub struct Restart {
     pub path: String,
     /// Why; holds nothing personal.
     pub reason: String,
+    /// The operator who ended it; `None` if it ended by itself.
+    pub by: Option<String>,
     /// How many restarts the actor had, this one included.
     pub attempt: u64,
 }
@@ -141,19 +154,51 @@ impl ActorTable {
             restarts,
             restarts_by_class,
             last,
+            ordered: None,
         };
         inner.rows.insert(spot.path.clone(), row);
     }
 
-    /// Notes an unasked end that the supervisor will answer with a restart.
+    /// Notes that an operator ends the running incarnation of an actor, which the caller then does with what this returns. `None`
+    /// if it does not run now.
+    #[must_use]
+    pub fn order(&self, path: &str, ordered: Ordered) -> Option<ActorCell> {
+        let mut inner = self.lock();
+        let row = inner.rows.get_mut(path)?;
+        let cell = ractor::registry::where_is_pid(row.pid?)?;
+        row.ordered = Some(ordered);
+        Some(cell)
+    }
+
+    /// Why an operator ends, or has just ended, this actor: no fault of its own or of a record.
+    #[must_use]
+    pub fn ordered(&self, path: &str) -> Option<Ordered> {
+        self.lock().rows.get(path)?.ordered.clone()
+    }
+
+    /// Notes an end that the supervisor will answer with a restart. What ran below it ends, too. An operator's word that was noted
+    /// before stands as the reason in place of what the supervisor was told.
     pub fn failed(&self, path: &str, reason: &str) {
         let mut inner = self.lock();
-        let Some(row) = inner.rows.get_mut(path) else { return };
+        let Inner { rows, .. } = &mut *inner;
+        let below = format!("{path}/");
+        let is_below = |other: &str| other.starts_with(&below);
+        for (_, row) in rows.range_mut(below.clone()..).take_while(|(other, _)| is_below(other)) {
+            if row.pid.take().is_some() {
+                row.state = ActorState::Backoff;
+            }
+        }
+        let Some(row) = rows.get_mut(path) else { return };
         row.state = ActorState::Backoff;
         row.pid = None;
         row.restarts += 1;
-        *row.restarts_by_class.entry(reason_class(reason)).or_default() += 1;
-        let restart = Restart { at: SystemTime::now(), path: path.to_owned(), reason: reason.to_owned(), attempt: row.restarts };
+        let (reason, by) = match row.ordered.take() {
+            Some(ordered) => (ordered.reason, Some(ordered.by)),
+            None => (reason.to_owned(), None),
+        };
+        let class = if by.is_some() { "operator" } else { reason_class(&reason) };
+        *row.restarts_by_class.entry(class).or_default() += 1;
+        let restart = Restart { at: SystemTime::now(), path: path.to_owned(), reason, by, attempt: row.restarts };
         row.last = Some(restart.clone());
         inner.restarts.push_back(restart);
         if inner.restarts.len() > RESTARTS_KEPT {
@@ -248,5 +293,52 @@ impl ActorState {
 impl fmt::Debug for ActorTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ActorTable")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ractor::{ActorProcessingErr, ActorRef};
+
+    use super::*;
+
+    struct Quiet;
+
+    impl Actor for Quiet {
+        type Msg = ();
+        type State = ();
+        type Arguments = ();
+
+        async fn pre_start(&self, _: ActorRef<()>, (): ()) -> Result<(), ActorProcessingErr> {
+            Ok(())
+        }
+    }
+
+    fn ordered() -> Ordered {
+        Ordered { by: "op".into(), reason: "killed by op: a test".into() }
+    }
+
+    #[tokio::test]
+    async fn an_operators_word_is_the_reason_of_one_restart_and_of_no_later_one() {
+        let table = ActorTable::default();
+        let parent = Spot::root("Parent", "node");
+        let child = parent.child("Child", "child");
+        for spot in [&parent, &child] {
+            table.spawn(spot, None, Quiet, |_| ()).await.expect("spawned");
+        }
+        assert!(table.order("node/nobody", ordered()).is_none());
+        let cell = table.order("node", ordered()).expect("it runs");
+        assert_eq!(Some(cell.get_id().pid()), table.rows()[0].pid);
+        table.failed("node", "killed");
+        let rows = table.rows();
+        assert_eq!((rows[0].state, rows[1].state, rows[1].restarts), (ActorState::Backoff, ActorState::Backoff, 0));
+        assert!(table.order("node", ordered()).is_none(), "it does not run");
+
+        table.spawn(&parent, None, Quiet, |_| ()).await.expect("spawned");
+        assert_eq!(table.ordered("node"), None);
+        table.failed("node", "panicked");
+        let log: Vec<_> = table.restarts().into_iter().map(|restart| (restart.reason, restart.by, restart.attempt)).collect();
+        let told = ("killed by op: a test".to_owned(), Some("op".to_owned()), 1);
+        assert_eq!(log, [told, ("panicked".to_owned(), None, 2)]);
     }
 }

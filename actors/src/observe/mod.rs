@@ -13,7 +13,7 @@ mod metered;
 mod synthetic;
 mod traffic;
 
-pub use actor_table::{ActorRow, ActorState, ActorTable, Restart, Spot};
+pub use actor_table::{ActorRow, ActorState, ActorTable, Ordered, Restart, Spot};
 pub use call_log::{CallGuard, CallLog, CallSnapshot, Calls};
 pub use ingest_stats::{IngestSnapshot, IngestStats};
 pub use lane_stats::{FreshLetter, LaneSnapshot, LaneState, LaneStats, LeaseWrite, LeaseWrites};

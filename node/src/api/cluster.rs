@@ -8,12 +8,13 @@ use async_trait::async_trait;
 use futures::future::join_all;
 use serde::de::DeserializeOwned;
 use speedtrap_actors::adapters::LetterDesk;
-use speedtrap_actors::cluster::{ClusterNode, ClusterView, Links, Presence};
+use speedtrap_actors::cluster::{ClusterNode, ClusterView, Links, NodeOrder, OrderAnswer, Presence};
 use speedtrap_actors::ports::PeerFailure;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::NodeView;
+use super::actions::ActionDesk;
 use super::gate::Gate;
 use super::load_news::LoadNews;
 use super::overview::Watch;
@@ -33,6 +34,9 @@ pub(crate) trait Reach: Send + Sync {
 
     /// Asks it to drain.
     async fn drain(&self, worker: &str) -> Result<(), PeerFailure>;
+
+    /// Passes an order on; answered when it has begun. An error leaves open whether it has.
+    async fn order(&self, worker: &str, order: NodeOrder) -> Result<OrderAnswer, PeerFailure>;
 }
 
 /// What the API answers from.
@@ -49,6 +53,8 @@ pub(crate) struct Api {
     pub(super) letters: Option<Arc<LetterDesk>>,
     /// Who is let in.
     pub(super) gate: Arc<Gate>,
+    /// What operators have done or are having done.
+    pub(super) actions: ActionDesk,
     last: Mutex<LastPages>,
 }
 
@@ -72,7 +78,8 @@ impl Api {
         let news = LoadNews::new(view.clone(), Arc::clone(&reach));
         let feed = Feed::new(&node.worker);
         let gate = Arc::new(Gate::of_this_machine());
-        Self { node, view, reach, news, feed, watch: Watch::new(), letters: None, gate, last: Mutex::default() }
+        let (watch, actions) = (Watch::new(), ActionDesk::default());
+        Self { node, view, reach, news, feed, watch, letters: None, gate, actions, last: Mutex::default() }
     }
 
     /// With the dead letters.
@@ -119,15 +126,34 @@ impl Api {
         join_all(nodes.into_iter().map(|node| self.ask(node, page))).await
     }
 
-    async fn ask<T: DeserializeOwned>(&self, node: ClusterNode, page: &'static str) -> Heard<T> {
-        let answer = match node.presence {
+    /// Asks one node for a page, whatever it said before.
+    pub(super) async fn ask_now<T: DeserializeOwned>(&self, node: &ClusterNode, page: &str) -> Result<T, String> {
+        let bytes = self.bytes_of(node, page).await?;
+        serde_json::from_slice(&bytes).map_err(|error| format!("its answer is not understood: {error}"))
+    }
+
+    async fn bytes_of(&self, node: &ClusterNode, page: &str) -> Result<Vec<u8>, String> {
+        match node.presence {
             Presence::Here => self.node.page(page).ok_or_else(|| "it has no such page".to_owned()),
             Presence::Linked => match timeout(ANSWER_WITHIN, self.reach.page(&node.worker, page)).await {
                 Ok(answer) => answer.map_err(|failure| failure.reason),
                 Err(_) => Err(format!("no answer within {} ms", ANSWER_WITHIN.as_millis())),
             },
             Presence::Unlinked | Presence::Suspect | Presence::Dead => Err(format!("it is {}", node.presence.label())),
-        };
+        }
+    }
+
+    /// Gives a node an order; answered when it has begun. An error leaves open whether it has.
+    pub(super) async fn order(&self, node: &ClusterNode, order: NodeOrder) -> Result<OrderAnswer, String> {
+        if node.presence == Presence::Here {
+            let unknown = "its actors did not answer in time, so whether it took effect is not known";
+            return self.node.order(order).await.ok_or_else(|| unknown.to_owned());
+        }
+        self.reach.order(&node.worker, order).await.map_err(|failure| failure.reason)
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, node: ClusterNode, page: &'static str) -> Heard<T> {
+        let answer = self.bytes_of(&node, page).await;
         let key = (node.worker.clone(), page);
         let read = answer.and_then(|bytes| match serde_json::from_slice(&bytes) {
             Ok(page) => Ok((page, bytes)),
@@ -176,5 +202,9 @@ impl Reach for Links {
 
     async fn drain(&self, worker: &str) -> Result<(), PeerFailure> {
         self.drain(worker).await
+    }
+
+    async fn order(&self, worker: &str, order: NodeOrder) -> Result<OrderAnswer, PeerFailure> {
+        self.order(worker, order).await
     }
 }

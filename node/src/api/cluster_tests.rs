@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use speedtrap_actors::cluster::{ClusterNode, ClusterView, Presence};
+use speedtrap_actors::cluster::{ClusterNode, ClusterView, NodeOrder, OrderAnswer, Presence};
 use speedtrap_actors::domain::{ShardId, SpeedMph};
 use speedtrap_actors::flow::Pulse;
 use speedtrap_actors::observe::{ActorTable, LaneState, LaneStats, LeaseBoard, LeaseState, SeenLease, Spot, TrafficMark};
@@ -62,6 +62,11 @@ impl Reach for Others {
 
     async fn drain(&self, worker: &str) -> Result<(), PeerFailure> {
         self.check(worker).map(|_| self.note(format!("drain {worker}")))
+    }
+
+    async fn order(&self, worker: &str, order: NodeOrder) -> Result<OrderAnswer, PeerFailure> {
+        self.check(worker).map(|_| self.note(format!("{order:?} to {worker}")))?;
+        Ok(OrderAnswer::Begun)
     }
 }
 

@@ -1,16 +1,20 @@
-//! Asking a node to give its leases away and to stop, from any node.
+//! Asking a node to give its leases away and to stop, from any node; at once, without a preview.
 
 use std::sync::Arc;
 
 use axum::Json;
+use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
-use speedtrap_actors::cluster::Presence;
 
+use super::actions::{drains_already, node_named, node_unreachable, tell_to_leave};
+use super::caller::{Caller, Role};
 use super::cluster::Api;
 use super::guard::must_be_json;
+use super::node_view::LIFE;
 use super::problem::Problem;
+use crate::audit::Asked;
 
 /// What a node that was asked to drain will do.
 #[derive(Debug, Serialize, Deserialize)]
@@ -23,37 +27,62 @@ pub(crate) struct DrainAccepted {
     pub(crate) next: String,
 }
 
+/// Why a node is to drain.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DrainOrder {
+    /// In the operator's words; the audit log keeps it.
+    #[serde(default)]
+    pub(crate) reason: String,
+}
+
 /// Tells the node of that name to drain.
 pub(super) async fn drain(
     State(api): State<Arc<Api>>,
     Path(name): Path<String>,
+    caller: Caller,
     headers: HeaderMap,
+    body: Result<Json<DrainOrder>, JsonRejection>,
 ) -> Result<(StatusCode, Json<DrainAccepted>), Problem> {
     must_be_json(&headers)?;
-    let nodes = api.nodes();
-    // A name may stand there twice: for an earlier boot, too.
-    let of_name = || nodes.iter().filter(|node| node.name == name && !node.has_left());
-    let Some(node) = of_name().find(|node| node.presence != Presence::Dead).or_else(|| of_name().next()) else {
-        return Err(Problem::new(StatusCode::NOT_FOUND, "unknown_node", format!("there is no node `{name}`")));
+    let Json(order) = body.map_err(|error| Problem::new(error.status(), "bad_order", error.body_text()))?;
+    let asked = Asked {
+        who: &caller.name,
+        role: caller.role.label(),
+        from: caller.from,
+        action: "drain-node",
+        target: &name,
+        reason: &order.reason,
+        key: None,
     };
-    if node.draining {
-        let detail = format!("{name} drains already; it stops by itself once its leases are given away");
-        return Err(Problem::new(StatusCode::CONFLICT, "drains_already", detail));
+    let told = tell(&api, &caller, &name, &asked).await;
+    if let Err((problem, false)) = &told {
+        api.node.audit.refused(&asked, problem.detail());
     }
-    let unreachable = |why: &str| {
-        let at = node.dashboard.as_deref().unwrap_or("an address that is not known");
-        let detail = format!("{name} cannot be told: {why}; ask it itself, at {at}");
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "node_unreachable", detail)
-    };
+    told.map(|accepted| (StatusCode::ACCEPTED, Json(accepted))).map_err(|(problem, _)| problem)
+}
+
+/// An error comes with whether it was noted as one of an action that was begun.
+async fn tell(api: &Api, caller: &Caller, name: &str, asked: &Asked<'_>) -> Result<DrainAccepted, (Problem, bool)> {
+    let refused = |problem| (problem, false);
+    caller.must_be(Role::Operator).map_err(refused)?;
+    let node = node_named(api, name).map_err(refused)?;
+    // One that stands aside drains, too, and may still be told to end.
+    if node.draining && api.ask_now::<String>(&node, LIFE).await.as_deref() != Ok("aside") {
+        return Err(refused(drains_already(name)));
+    }
     let leases =
         api.nodes_page().await.nodes.into_iter().find(|page| page.worker == node.worker).and_then(|page| page.n_leases());
-    match node.presence {
-        Presence::Here => api.node.drain_asked.notify_one(),
-        Presence::Linked => api.reach.drain(&node.worker).await.map_err(|failure| unreachable(&failure.reason))?,
-        other => return Err(unreachable(&format!("it is {}", other.label()))),
+    let intent = api.node.audit.intend(asked).map_err(|error| {
+        let detail = format!("nothing was done, because the audit log cannot be written: {error}");
+        refused(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "audit_failed", detail))
+    })?;
+    if let Err(why) = tell_to_leave(api, &node).await {
+        api.node.audit.conclude(intent, Err(why.clone()));
+        return Err((node_unreachable(&node, &why), true));
     }
-    tracing::info!(node = name, "a drain was asked for");
     let next = "it reads nothing more, finishes what is in its lanes, hands its leases over and exits with 0".to_owned();
-    let (node, worker) = (node.name.clone(), node.worker.clone());
-    Ok((StatusCode::ACCEPTED, Json(DrainAccepted { schema: 1, node, worker, leases, next })))
+    api.node.audit.conclude(intent, Ok(format!("it was told: {next}")));
+    tracing::info!(node = name, by = caller.name, "a drain was asked for");
+    Ok(DrainAccepted { schema: 1, node: node.name, worker: node.worker, leases, next })
 }

@@ -11,6 +11,7 @@ use serde_json::Value;
 use speedtrap_actors::adapters::{LetterDesk, Settled, StoredLetter};
 use speedtrap_actors::ports::{FailureKind, RemoteFailure};
 
+use super::caller::{Caller, Role};
 use super::cluster::Api;
 use super::guard::must_be_json;
 use super::masking;
@@ -156,27 +157,49 @@ pub(super) async fn stored(api: &Api, id: &str) -> Result<StoredLetter, Problem>
 type Body = Result<Json<LetterOrder>, JsonRejection>;
 
 /// Puts records back on their streams, one after the other.
-pub(super) async fn redrive(State(api): State<Arc<Api>>, headers: HeaderMap, body: Body) -> Result<Json<OrderEnd>, Problem> {
-    order(&api, &headers, body, "redrive").await
+pub(super) async fn redrive(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<OrderEnd>, Problem> {
+    order(&api, &caller, Role::Operator, &headers, body, "redrive").await
 }
 
 /// Notes that nobody will do anything about letters.
-pub(super) async fn discard(State(api): State<Arc<Api>>, headers: HeaderMap, body: Body) -> Result<Json<OrderEnd>, Problem> {
-    order(&api, &headers, body, "discard").await
+pub(super) async fn discard(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<OrderEnd>, Problem> {
+    order(&api, &caller, Role::Admin, &headers, body, "discard").await
 }
 
-async fn order(api: &Arc<Api>, headers: &HeaderMap, body: Body, action: &'static str) -> Result<Json<OrderEnd>, Problem> {
+async fn order(
+    api: &Arc<Api>,
+    caller: &Caller,
+    least: Role,
+    headers: &HeaderMap,
+    body: Body,
+    action: &'static str,
+) -> Result<Json<OrderEnd>, Problem> {
     must_be_json(headers)?;
     let Json(order) = body.map_err(|error| Problem::new(error.status(), "bad_order", error.body_text()))?;
     order.check()?;
+    // Whoever has a token is who it says.
+    let who = if caller.name == "local" { &order.who } else { &caller.name };
+    let asked = |target, reason| Asked { who, role: caller.role.label(), from: &order.from, action, target, reason, key: None };
+    if let Err(problem) = caller.must_be(least) {
+        api.node.audit.refused(&asked(&order.ids[0], &order.reason), problem.detail());
+        return Err(problem);
+    }
     let desk = Arc::clone(desk(api)?);
     let target = match &order.ids[..] {
         [id] => id.clone(),
         ids => format!("{} letters: {}", ids.len(), ids.join(" ")),
     };
-    let (who, from, reason) = (&order.who, &order.from, &order.reason);
-    let asked = Asked { who, role: "admin", from, action, target: &target, reason, key: None };
-    let intent = api.node.audit.intend(&asked).map_err(|error| {
+    let intent = api.node.audit.intend(&asked(&target, &order.reason)).map_err(|error| {
         let detail = format!("nothing was done, because the audit log cannot be written: {error}");
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "audit_failed", detail)
     })?;
@@ -197,20 +220,24 @@ async fn settle(desk: &LetterDesk, action: &str, ids: Vec<String>) -> OrderEnd {
     let mut end = OrderEnd { schema: 1, done: 0, left: Vec::new() };
     for id in ids {
         let settled = if action == "redrive" { desk.redrive(&id).await } else { desk.discard(&id).await };
-        let why = match settled {
-            Ok(Settled::Done) => {
-                end.done += 1;
-                continue;
-            }
-            Ok(Settled::Unknown) => "there is no such letter".to_owned(),
-            Ok(Settled::NotOpen) => "it is redriven or discarded already".to_owned(),
-            Ok(Settled::Busy) => "somebody else redrives it at this moment".to_owned(),
-            Ok(Settled::CameBack) => "its record went back to the stream and became a letter again".to_owned(),
-            Err(failure) => failure.to_string(),
-        };
-        end.left.push(LeftLetter { id, why });
+        match settled {
+            Ok(Settled::Done) => end.done += 1,
+            other => end.left.push(LeftLetter { id, why: why_left(other) }),
+        }
     }
     end
+}
+
+/// Why a letter was left as it is.
+pub(super) fn why_left(settled: Result<Settled, RemoteFailure>) -> String {
+    match settled {
+        Ok(Settled::Done) => "it is done".to_owned(),
+        Ok(Settled::Unknown) => "there is no such letter".to_owned(),
+        Ok(Settled::NotOpen) => "it is redriven or discarded already".to_owned(),
+        Ok(Settled::Busy) => "somebody else redrives it at this moment".to_owned(),
+        Ok(Settled::CameBack) => "its record went back to the stream and became a letter again".to_owned(),
+        Err(failure) => failure.to_string(),
+    }
 }
 
 impl LetterOrder {
@@ -231,12 +258,12 @@ impl LetterOrder {
     }
 }
 
-fn desk(api: &Api) -> Result<&Arc<LetterDesk>, Problem> {
+pub(super) fn desk(api: &Api) -> Result<&Arc<LetterDesk>, Problem> {
     let none = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no_letters", "this node reaches no dead letter table");
     api.letters.as_ref().ok_or_else(none)
 }
 
-fn unreachable(failure: &RemoteFailure) -> Problem {
+pub(super) fn unreachable(failure: &RemoteFailure) -> Problem {
     let status = if failure.kind == FailureKind::Refused { StatusCode::BAD_GATEWAY } else { StatusCode::SERVICE_UNAVAILABLE };
     Problem::new(status, "letters_unreachable", format!("the dead letters cannot be read: {failure}"))
 }

@@ -1,5 +1,6 @@
 //! The API of a node and its dashboard, which answer for the whole cluster.
 
+mod actions;
 mod audit_page;
 mod caller;
 mod cluster;
@@ -33,9 +34,11 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use axum::extract::DefaultBodyLimit;
+use axum::handler::Handler as _;
 use axum::middleware;
 use axum::{Router, http::StatusCode};
 
+pub(crate) use actions::{ActionAccepted, ActionPage, ConfirmOrder, Options, PreviewOrder, PreviewPage, Target};
 pub(crate) use audit_page::AuditPage;
 pub(crate) use caller::Role;
 pub(crate) use cluster::Api;
@@ -58,7 +61,7 @@ use routes::{ADMIN, ANYBODY, OPERATOR, Routes, VIEWER};
 pub(crate) use shards::{ShardPage, ShardsPage, SilentNode};
 pub(crate) use tls::{ApiTls, TlsFault, serve};
 
-/// Longest request body: an order names a few letters, a loader describes a load.
+/// Longest request body but that of a preview, which may name thousands of letters.
 const BODY_LIMIT: usize = 16 << 10;
 /// Actions of one caller.
 const ACTIONS_A_MINUTE: NonZeroU32 = const { NonZeroU32::new(10).expect("more than none") };
@@ -82,6 +85,11 @@ fn routes() -> Routes {
         .get("/api/v1/shards", VIEWER, read::shards)
         .get("/api/v1/map", VIEWER, map::map)
         .act("/api/v1/nodes/{name}/drain", OPERATOR, acts, drain::drain)
+        .get("/api/v1/actions", VIEWER, actions::list)
+        .get("/api/v1/actions/{id}", VIEWER, actions::show)
+        .post("/api/v1/actions/preview", OPERATOR, actions::preview.layer(DefaultBodyLimit::max(actions::PREVIEW_LIMIT)))
+        .act("/api/v1/actions", OPERATOR, acts, actions::confirm)
+        .post("/api/v1/actions/{id}/cancel", OPERATOR, actions::cancel)
         .get("/api/v1/stream", VIEWER, stream::stream)
         .get("/api/v1/dead-letters", VIEWER, letters::list)
         .get("/api/v1/dead-letters/{id}", VIEWER, letters::show)
@@ -102,6 +110,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this page does not take that method")
         })
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(middleware::from_fn_with_state(Arc::clone(&api), actions::note_forbidden))
         .layer(middleware::from_fn_with_state(Arc::clone(&api), guard::guard))
         .with_state(api)
 }

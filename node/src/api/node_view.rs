@@ -1,18 +1,21 @@
 //! What the API reads from.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
+use ractor::concurrency::oneshot;
+use speedtrap_actors::cluster::{NodeOrder, NodeSupervisorMsg, OrderAnswer, OrderRefusal};
 use speedtrap_actors::flow::Pulse;
-use speedtrap_actors::observe::{ActorTable, CallLog, IngestStats, LaneStats, LeaseBoard};
+use speedtrap_actors::observe::{ActorTable, CallLog, IngestStats, LaneStats, LeaseBoard, Mailbox};
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::audit::Audit;
 
 use super::loads::LoadRuns;
 use super::map::{TrafficPage, Window};
-use super::{ActorsPage, LanesPage, StatusPage};
+use super::{ActorPage, ActorsPage, LanesPage, StatusPage};
 
 /// Lanes and counts of a node.
 pub(crate) const STATUS: &str = "status";
@@ -24,6 +27,13 @@ pub(crate) const LANES: &str = "lanes";
 pub(crate) const LOADS: &str = "loads";
 /// What operators asked of it.
 pub(crate) const AUDIT: &str = "audit";
+/// How far it is in its life: starting, running, aside or ending.
+pub(crate) const LIFE: &str = "life";
+/// Followed by an actor's path: that actor, or null.
+pub(crate) const ACTOR: &str = "actor/";
+
+/// How long the actors may take to say that an order has begun.
+const ORDER_LIMIT: Duration = Duration::from_secs(2);
 
 /// This node as the API sees it.
 pub(crate) struct NodeView {
@@ -53,7 +63,11 @@ pub(crate) struct NodeView {
     pub(crate) audit: Arc<Audit>,
     /// When it was started.
     pub(crate) started: Instant,
+    /// The root of its actors, once they run.
+    pub(crate) root: OnceLock<Mailbox<NodeSupervisorMsg>>,
     phase: AtomicU8,
+    /// It has given its leases away, takes none, and stays.
+    aside: AtomicBool,
 }
 
 /// The lanes of one application.
@@ -125,7 +139,9 @@ impl NodeView {
             pulse,
             drain_asked: Notify::new(),
             started: Instant::now(),
+            root: OnceLock::new(),
             phase: AtomicU8::new(Phase::Starting as u8),
+            aside: AtomicBool::new(false),
         }
     }
 
@@ -137,7 +153,11 @@ impl NodeView {
             LANES => serde_json::to_vec(&LanesPage::of(self)),
             LOADS => serde_json::to_vec(&self.loads.all()),
             AUDIT => serde_json::to_vec(&self.audit.last()),
-            _ => serde_json::to_vec(&TrafficPage::of(self, Window::of_page(name)?)),
+            LIFE => serde_json::to_vec(self.life()),
+            name => match name.strip_prefix(ACTOR) {
+                Some(path) => serde_json::to_vec(&ActorPage::at(self, path)),
+                None => serde_json::to_vec(&TrafficPage::of(self, Window::of_page(name)?)),
+            },
         };
         // The pages hold names and numbers only, which always can be written.
         page.ok()
@@ -156,12 +176,52 @@ impl NodeView {
         StatusPage::counts_of(self).events_in
     }
 
-    /// How far it is.
+    /// Has the node do something about itself; answered when that has begun. `None` when no answer came in time: then it may have
+    /// begun all the same.
+    pub(crate) async fn order(&self, order: NodeOrder) -> Option<OrderAnswer> {
+        let not_now = |why: &str| Some(OrderAnswer::Refused(OrderRefusal::NotNow, why.to_owned()));
+        if self.is_ending() {
+            return not_now("it gives its leases away and ends");
+        }
+        let aside = match order {
+            NodeOrder::StandAside => Some(true),
+            NodeOrder::Resume => Some(false),
+            _ => None,
+        };
+        let Some(root) = self.root.get() else { return not_now("its actors are not started yet") };
+        if let Some(aside) = aside
+            && self.aside.swap(aside, Relaxed) == aside
+        {
+            return not_now(if aside { "it stands aside already" } else { "it takes part already" });
+        }
+        let (told, is_told) = oneshot();
+        if root.cast(NodeSupervisorMsg::Ordered(order, told.into())).is_err() {
+            return not_now("its root actor is gone");
+        }
+        timeout(ORDER_LIMIT, is_told).await.ok()?.ok()
+    }
+
+    /// How far it is. A node that stands aside looks like one that drains.
     pub(crate) fn phase(&self) -> Phase {
         match self.phase.load(Relaxed) {
             0 => Phase::Starting,
+            1 if self.aside.load(Relaxed) => Phase::Draining,
             1 => Phase::Running,
             _ => Phase::Draining,
+        }
+    }
+
+    /// Whether it gives its leases away in order to end.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.phase.load(Relaxed) == Phase::Draining as u8
+    }
+
+    /// See [`LIFE`].
+    pub(super) fn life(&self) -> &'static str {
+        match self.phase() {
+            Phase::Draining if self.is_ending() => "ending",
+            Phase::Draining => "aside",
+            phase => phase.label(),
         }
     }
 

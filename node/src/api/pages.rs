@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use speedtrap_actors::domain::{Outcome, OutcomeCounts, Position};
 use speedtrap_actors::observe::{ActorRow, IngestSnapshot, IngestStats, LaneSnapshot, LaneState, Restart};
 
-use super::{ApplicationView, CacheCounts, NodeView, Phase};
+use super::{ApplicationView, CacheCounts, NodeView};
 use crate::findings::NodeFacts;
 
 /// An answer about lag that is older than this says nothing about now.
@@ -130,6 +130,9 @@ pub(crate) struct ActorPage {
 pub(crate) struct LastRestart {
     pub(crate) at: String,
     pub(crate) reason: String,
+    /// The operator who ended it; null if it ended by itself.
+    #[serde(default)]
+    pub(crate) by: Option<String>,
 }
 
 /// One restart.
@@ -138,6 +141,9 @@ pub(crate) struct RestartPage {
     pub(crate) at: String,
     pub(crate) actor: String,
     pub(crate) reason: String,
+    /// As in [`LastRestart`].
+    #[serde(default)]
+    pub(crate) by: Option<String>,
     pub(crate) attempt: u64,
 }
 
@@ -160,7 +166,7 @@ impl StatusPage {
             cache: view.drivers.as_ref().map(|drivers| (drivers.counts)()),
             process: ProcessFigures::of_this(),
             ingest: ingest.as_ref().map(IngestPage::of),
-            idle: view.phase() == Phase::Running && ingest.is_none_or(|ingest| ingest.open == 0),
+            idle: matches!(view.life(), "running" | "aside") && ingest.is_none_or(|ingest| ingest.open == 0),
             facts: NodeFacts::default(),
         };
         let mut all = OutcomeCounts::default();
@@ -287,6 +293,11 @@ impl ActorPage {
         counts(self) == counts(other) && self.state == other.state && self.kind == other.kind && self.parent == other.parent
     }
 
+    /// The actor at this path.
+    pub(super) fn at(view: &NodeView, path: &str) -> Option<Self> {
+        view.actors.rows().iter().find(|row| row.spot.path == path).map(|row| Self::of(&view.name, row))
+    }
+
     fn of(node: &str, row: &ActorRow) -> Self {
         Self {
             id: row.pid,
@@ -304,15 +315,22 @@ impl ActorPage {
             p95_us: row.meter.handle_p95.map(micros),
             mailbox_p95_us: row.meter.mailbox_p95.map(micros),
             restarts: row.restarts,
-            last: row.last_restart.as_ref().map(|last| LastRestart { at: time(last.at), reason: last.reason.clone() }),
+            last: row.last_restart.as_ref().map(LastRestart::of),
             up_s: row.meter.up.as_secs(),
         }
     }
 }
 
+impl LastRestart {
+    fn of(restart: &Restart) -> Self {
+        Self { at: time(restart.at), reason: restart.reason.clone(), by: restart.by.clone() }
+    }
+}
+
 impl RestartPage {
     fn of(restart: &Restart) -> Self {
-        Self { at: time(restart.at), actor: restart.path.clone(), reason: restart.reason.clone(), attempt: restart.attempt }
+        let (at, actor, reason) = (time(restart.at), restart.path.clone(), restart.reason.clone());
+        Self { at, actor, reason, by: restart.by.clone(), attempt: restart.attempt }
     }
 }
 

@@ -61,7 +61,15 @@ pub(super) async fn reveal(
         }
     }
     let target = format!("{kind} {id}");
-    let asked = Asked { who: &caller.name, from: caller.from, action: "reveal", target: &target, reason: &reason };
+    let asked = Asked {
+        who: &caller.name,
+        role: caller.role.label(),
+        from: caller.from,
+        action: "reveal",
+        target: &target,
+        reason: &reason,
+        key: None,
+    };
     let intent = api.node.audit.intend(&asked).map_err(|error| {
         let detail = format!("nothing is shown, because the audit log cannot be written: {error}");
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "audit_failed", detail)

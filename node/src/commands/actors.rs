@@ -2,21 +2,65 @@
 
 use std::fmt::Write as _;
 
+use clap::{Args, Subcommand};
+
+use super::act::{ActArgs, act};
 use super::client::{ScopeArgs, get};
 use super::nodes::note_silent;
 use super::print;
 use super::table::{number, span_ms, table};
-use crate::api::{ActorPage, ActorsPage, ClusterActorsPage, RestartPage};
+use super::watch::Watched;
+use crate::api::{ActorPage, ActorsPage, ClusterActorsPage, Options, RestartPage, Target};
 use crate::exit::{Exit, Stop};
 
 /// Restarts shown below the table; `--json` has all that the node keeps.
 const RESTARTS_SHOWN: usize = 10;
 
-/// Shows the actors of all nodes, or of one.
+/// Arguments of `actors`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct ActorsArgs {
+    #[command(subcommand)]
+    command: Option<ActorsCommand>,
+    #[command(flatten)]
+    scope: Watched<ScopeArgs>,
+}
+
+#[derive(Debug, Subcommand)]
+enum ActorsCommand {
+    /// Ends an actor after the message in hand; its supervisor starts it again. A lane starts again with it.
+    Restart(ActorArgs),
+    /// Has a lane finish what it has begun, and start again; any other actor works off its mailbox first.
+    Drain(ActorArgs),
+    /// Ends an actor at once, in the middle of what it does; its supervisor starts it again. A lane starts again with it.
+    Kill(ActorArgs),
+}
+
+#[derive(Debug, Args)]
+struct ActorArgs {
+    /// Its name, as `speedtrap actors --json` has it, such as `node-1/enrich/shardId-000000000000/speed_filter`.
+    #[arg(value_name = "NAME")]
+    name: String,
+    #[command(flatten)]
+    act: ActArgs,
+}
+
+/// Shows actors, or ends one so that it starts again.
 ///
 /// # Errors
-/// When the node that is asked does not answer.
-pub(crate) fn actors(args: &ScopeArgs) -> Result<Exit, Stop> {
+/// When the node that is asked does not answer, or it is not done.
+pub(crate) fn actors(args: ActorsArgs) -> Result<Exit, Stop> {
+    let (kind, of) = match &args.command {
+        None => return args.scope.run(list),
+        Some(ActorsCommand::Restart(of)) => ("restart-actor", of),
+        Some(ActorsCommand::Drain(of)) => ("drain-actor", of),
+        Some(ActorsCommand::Kill(of)) => ("kill-actor", of),
+    };
+    act(&of.act, kind, Target::Name(of.name.clone()), Options::default())
+}
+
+/// Shows the actors of all nodes, or of one.
+fn list(args: &ScopeArgs) -> Result<Exit, Stop> {
     let node = &args.node;
     let (json, rows, restarts) = if args.local {
         let (json, page) = get::<ActorsPage>(&node.node, "/api/v1/actors")?;
@@ -92,10 +136,11 @@ mod tests {
             p95_us: None,
             mailbox_p95_us: None,
             restarts: 1,
-            last: Some(LastRestart { at: "2026-01-01T00:00:00Z".into(), reason: "panicked".into() }),
+            last: Some(LastRestart { at: "2026-01-01T00:00:00Z".into(), reason: "panicked".into(), by: None }),
             up_s: 60,
         };
-        let restart = |at: &str| RestartPage { at: at.into(), actor: "node/lane".into(), reason: "panicked".into(), attempt: 1 };
+        let restart =
+            |at: &str| RestartPage { at: at.into(), actor: "node/lane".into(), reason: "panicked".into(), by: None, attempt: 1 };
         let rows = [row("node", None), row("node/lane", Some("node"))];
         let shown = render(&rows, &[restart("2026-01-01T00:00:00Z"), restart("2026-01-02T00:00:00Z")]);
         assert!(shown.starts_with("2 actors, 6 messages waiting, 2 restarts\n"), "{shown}");

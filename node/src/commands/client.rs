@@ -87,6 +87,22 @@ pub(crate) fn post_json<B: Serialize, T: DeserializeOwned>(node: &NodeAccess, pa
     send(node, path, body, ORDER_TIMEOUT)
 }
 
+/// Orders something of the API that is done once, however often it is sent with this key.
+///
+/// # Errors
+/// When the node cannot be asked, or refuses.
+pub(crate) fn post_once<B: Serialize, T: DeserializeOwned>(
+    node: &NodeAccess,
+    path: &str,
+    key: &str,
+    body: &B,
+) -> Result<(String, T), Stop> {
+    let body = serde_json::to_string(body).map_err(|error| Stop::new(Exit::Failed, "the order cannot be written").why(error))?;
+    let (url, agent) = (node.page(path)?, node.agent(TIMEOUT)?);
+    let request = node.sign(agent.post(&url))?.header("idempotency-key", key);
+    node.understand(&url, request.header("content-type", "application/json").send(body))
+}
+
 fn send<T: DeserializeOwned>(node: &NodeAccess, path: &str, body: String, timeout: Duration) -> Result<(String, T), Stop> {
     let (url, agent) = (node.page(path)?, node.agent(timeout)?);
     let request = node.sign(agent.post(&url))?;

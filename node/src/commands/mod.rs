@@ -1,5 +1,6 @@
 //! The commands: standard output holds data, standard error messages.
 
+mod act;
 mod actors;
 mod audit;
 mod client;
@@ -60,21 +61,27 @@ Examples:
     #[command(after_help = "\
 Examples:
   speedtrap nodes
-  speedtrap nodes --node http://127.0.0.1:7301 --json")]
-    Nodes(watch::Watched<client::NodeArgs>),
-    /// Shows all shards: who holds them, how far they are, and why one does not move.
+  speedtrap nodes --node http://127.0.0.1:7301 --json
+  speedtrap nodes drain node-2 --stay
+  speedtrap nodes resume node-2")]
+    Nodes(nodes::NodesArgs),
+    /// Shows all shards: who holds them, how far they are, and why one does not move; hands one over.
     #[command(after_help = "\
 Examples:
   speedtrap shards
-  speedtrap shards --json")]
-    Shards(watch::Watched<client::NodeArgs>),
-    /// Shows the actors of all nodes: mailboxes, work done, restarts.
+  speedtrap shards --json
+  speedtrap shards handoff enrich/shardId-000000000001 --to node-2
+  speedtrap shards rebalance enrich")]
+    Shards(shards::ShardsArgs),
+    /// Shows the actors of all nodes: mailboxes, work done, restarts; ends one so that it starts again.
     #[command(after_help = "\
 Examples:
   speedtrap actors
   speedtrap actors --local --node http://127.0.0.1:7301
-  speedtrap actors --json")]
-    Actors(watch::Watched<client::ScopeArgs>),
+  speedtrap actors --json
+  speedtrap actors restart node-2/enrich/shardId-000000000001/driver_lookup
+  speedtrap actors kill node-2/heartbeat --reason 'it hangs' --yes")]
+    Actors(actors::ActorsArgs),
     /// Shows how each stage of the pipeline spends its time, and how events ended.
     #[command(after_help = "\
 Examples:
@@ -158,9 +165,9 @@ impl Cli {
         match self.command {
             Command::Run(args) => crate::run::run(args),
             Command::Status(args) => args.run(status::status),
-            Command::Nodes(args) => args.run(nodes::nodes),
-            Command::Shards(args) => args.run(shards::shards),
-            Command::Actors(args) => args.run(actors::actors),
+            Command::Nodes(args) => nodes::nodes(args),
+            Command::Shards(args) => shards::shards(args),
+            Command::Actors(args) => actors::actors(args),
             Command::Pipeline(args) => args.run(pipeline::pipeline),
             Command::DeadLetters(args) => dead_letters::dead_letters(args),
             Command::Audit(args) => audit::audit(&args),

@@ -2,17 +2,71 @@
 
 use std::collections::BTreeSet;
 
+use clap::{Args, Subcommand};
+
+use super::act::{ActArgs, act};
 use super::client::{NodeArgs, get};
 use super::print;
 use super::table::{number, span_ms, table};
-use crate::api::{NodePage, NodesPage, SilentNode};
+use super::watch::Watched;
+use crate::api::{NodePage, NodesPage, Options, SilentNode, Target};
 use crate::exit::{Exit, Stop};
 
-/// Shows all nodes.
+/// Arguments of `nodes`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct NodesArgs {
+    #[command(subcommand)]
+    command: Option<NodesCommand>,
+    #[command(flatten)]
+    node: Watched<NodeArgs>,
+}
+
+#[derive(Debug, Subcommand)]
+enum NodesCommand {
+    /// Has a node give its leases away and end, or stay without any; `speedtrap drain` waits until it is gone.
+    Drain(DrainArgs),
+    /// Lets a node that was drained and stayed take part again.
+    Resume(ResumeArgs),
+}
+
+#[derive(Debug, Args)]
+struct DrainArgs {
+    /// Name of the node.
+    #[arg(value_name = "NODE")]
+    name: String,
+    /// It keeps running, shown as draining, and takes no lease until it is resumed.
+    #[arg(long)]
+    stay: bool,
+    #[command(flatten)]
+    act: ActArgs,
+}
+
+#[derive(Debug, Args)]
+struct ResumeArgs {
+    /// Name of the node.
+    #[arg(value_name = "NODE")]
+    name: String,
+    #[command(flatten)]
+    act: ActArgs,
+}
+
+/// Shows all nodes, drains one or lets it take part again.
 ///
 /// # Errors
-/// When the node that is asked does not answer.
-pub(crate) fn nodes(args: &NodeArgs) -> Result<Exit, Stop> {
+/// When the node that is asked does not answer, or it is not done.
+pub(crate) fn nodes(args: NodesArgs) -> Result<Exit, Stop> {
+    match &args.command {
+        None => args.node.run(list),
+        Some(NodesCommand::Drain(of)) => {
+            let options = Options { stay: of.stay, ..Options::default() };
+            act(&of.act, "drain-node", Target::Name(of.name.clone()), options)
+        }
+        Some(NodesCommand::Resume(of)) => act(&of.act, "resume-node", Target::Name(of.name.clone()), Options::default()),
+    }
+}
+
+fn list(args: &NodeArgs) -> Result<Exit, Stop> {
     let (json, page) = get::<NodesPage>(&args.node, "/api/v1/nodes")?;
     print(&if args.json { json + "\n" } else { render(&page) });
     Ok(if all_there(&page.nodes) { Exit::Ok } else { Exit::Unhealthy })

@@ -1,17 +1,71 @@
 //! `speedtrap shards`.
 
+use clap::{Args, Subcommand};
+
+use super::act::{ActArgs, act};
 use super::client::{NodeArgs, get};
 use super::nodes::note_silent;
 use super::print;
 use super::table::{number, span_ms, table};
-use crate::api::{ShardPage, ShardsPage};
+use super::watch::Watched;
+use crate::api::{Options, ShardPage, ShardsPage, Target};
 use crate::exit::{Exit, Stop};
 
-/// Shows all shards.
+/// Arguments of `shards`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct ShardsArgs {
+    #[command(subcommand)]
+    command: Option<ShardsCommand>,
+    #[command(flatten)]
+    node: Watched<NodeArgs>,
+}
+
+#[derive(Debug, Subcommand)]
+enum ShardsCommand {
+    /// Hands a shard to another node, which goes on from its checkpoint; nothing is processed twice.
+    Handoff(HandoffArgs),
+    /// Has the nodes even out at once who holds how many shards.
+    Rebalance(RebalanceArgs),
+}
+
+#[derive(Debug, Args)]
+struct HandoffArgs {
+    /// The shard, such as `enrich/shardId-000000000000`.
+    #[arg(value_name = "ROLE/SHARD")]
+    shard: String,
+    /// The node that is to have it; else the one with the fewest.
+    #[arg(long, value_name = "NODE")]
+    to: Option<String>,
+    #[command(flatten)]
+    act: ActArgs,
+}
+
+#[derive(Debug, Args)]
+struct RebalanceArgs {
+    /// Only the shards of this role; else all.
+    #[arg(value_name = "ROLE", default_value = "all")]
+    role: String,
+    #[command(flatten)]
+    act: ActArgs,
+}
+
+/// Shows all shards, or moves some.
 ///
 /// # Errors
-/// When the node that is asked does not answer.
-pub(crate) fn shards(args: &NodeArgs) -> Result<Exit, Stop> {
+/// When the node that is asked does not answer, or it is not done.
+pub(crate) fn shards(args: ShardsArgs) -> Result<Exit, Stop> {
+    match &args.command {
+        None => args.node.run(list),
+        Some(ShardsCommand::Handoff(of)) => {
+            let options = Options { to: of.to.clone(), ..Options::default() };
+            act(&of.act, "handoff-shard", Target::Name(of.shard.clone()), options)
+        }
+        Some(ShardsCommand::Rebalance(of)) => act(&of.act, "rebalance", Target::Name(of.role.clone()), Options::default()),
+    }
+}
+
+fn list(args: &NodeArgs) -> Result<Exit, Stop> {
     let (json, page) = get::<ShardsPage>(&args.node, "/api/v1/shards")?;
     note_silent(&page.silent);
     print(&if args.json { json + "\n" } else { render(&page) });

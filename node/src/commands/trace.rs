@@ -104,7 +104,7 @@ async fn audited(config: &NodeConfig, args: &TraceArgs, question: &Question) -> 
     };
     let audit = Audit::open(&config.node.name, &path).map_err(refused)?;
     let (who, target) = (config::user(), format!("trace of {}", crate::api::masked_plate(&args.what)));
-    let asked = Asked { who: &who, from: "command", action: "reveal", target: &target, reason };
+    let asked = Asked { who: &who, role: "admin", from: "command", action: "reveal", target: &target, reason, key: None };
     let intent = audit.intend(&asked).map_err(refused)?;
     let told = answer(config, question, &progress).await;
     let ids = |page: &TracePage| page.events.iter().map(|story| story.event_id.clone()).collect::<Vec<_>>().join(" ");
