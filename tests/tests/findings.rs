@@ -182,6 +182,16 @@ async fn each_fault_is_told_of_by_another_node_and_a_healthy_run_has_none() -> R
     poisoned(&sandbox, &watcher).await?;
     lost_and_frozen(&mut cluster).await?;
     drop(trickle);
+
+    // Nobody asks it anything now.
+    sleep(Duration::from_secs(2)).await;
+    let watcher = Watcher(cluster.node("node-1")?);
+    let begun = Instant::now();
+    warehouse.refuse().await;
+    watcher.shows("a warehouse that goes while nothing flows", &["warehouse-failing"], Some("node-2"), begun).await?;
+    let repaired = Instant::now();
+    warehouse.accept().await?;
+    watcher.shows_no_more("a warehouse that goes while nothing flows", &["warehouse-failing"], None, repaired).await?;
     cluster.stop().await?;
     sandbox.end().await
 }

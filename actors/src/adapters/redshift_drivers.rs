@@ -8,13 +8,18 @@ use async_trait::async_trait;
 use deadpool_postgres::{Object, Pool};
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::failure::{CallLimits, Caller};
 use super::warehouse_pool::{pool_failure, warehouse_failure};
 use crate::domain::{Driver, PlateKey};
+use crate::observe::Calls;
 use crate::ports::{DriverDirectory, FailureKind, RemoteFailure};
 
 const CALL: &str = "warehouse driver lookup";
+const WAREHOUSE: &str = "warehouse";
+/// Two tries that fail are told of within 3 s.
+const WATCH_EVERY: Duration = Duration::from_millis(700);
 /// Numbers of plates in one statement. Few different texts keep the warehouse's cache of compiled plans useful.
 const WIDTHS: [usize; 5] = [1, 8, 32, 128, 512];
 const MOST_PLATES: usize = 512;
@@ -24,6 +29,7 @@ pub struct RedshiftDriverDirectory {
     pool: Pool,
     caller: Caller,
     timeout: Duration,
+    _watch: Option<AbortOnDropHandle<()>>,
 }
 
 impl RedshiftDriverDirectory {
@@ -31,7 +37,15 @@ impl RedshiftDriverDirectory {
     #[must_use]
     pub fn new(pool: Pool, limits: CallLimits) -> Self {
         let timeout = limits.timeout;
-        Self { pool, caller: Caller::new("warehouse".to_owned(), limits), timeout }
+        Self { pool, caller: Caller::new(WAREHOUSE.to_owned(), limits), timeout, _watch: None }
+    }
+
+    /// The same, and notes when the warehouse goes though nobody asks it anything. It is not asked anything for that, which would
+    /// be billed: only when it has cut a connection, a new one is tried until there is one. Must be called within a tokio runtime.
+    #[must_use]
+    pub fn watched(pool: Pool, limits: CallLimits) -> Self {
+        let watch = AbortOnDropHandle::new(tokio::spawn(watch(pool.clone(), limits.calls.clone())));
+        Self { _watch: Some(watch), ..Self::new(pool, limits) }
     }
 
     /// Tries once.
@@ -62,6 +76,25 @@ impl RedshiftDriverDirectory {
                 let detail = format!("no answer within {:?}", self.timeout);
                 Err(RemoteFailure { call: CALL, kind: FailureKind::TimedOut, detail })
             }
+        }
+    }
+}
+
+async fn watch(pool: Pool, calls: Calls) {
+    let mut was_cut = false;
+    loop {
+        tokio::time::sleep(WATCH_EVERY).await;
+        was_cut |= !pool.retain(|client, _| !client.is_closed()).removed.is_empty();
+        if !was_cut {
+            continue;
+        }
+        let noted = calls.begin(CALL, WAREHOUSE);
+        match pool.get().await {
+            Ok(_) => {
+                noted.answered();
+                was_cut = false;
+            }
+            Err(error) => noted.failed(&pool_failure(CALL, &error)),
         }
     }
 }

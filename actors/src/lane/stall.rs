@@ -112,8 +112,6 @@ mod tests {
             wait_steps,
             paused: None,
             handling_for: None,
-            handle_p95: None,
-            mailbox_p95: None,
             up: Duration::ZERO,
         }
     }

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use ractor::{Actor, ActorCell, ActorId, SpawnErr};
 
 use super::metered::Metered;
-use super::{Mailbox, Meter, MeterSnapshot};
+use super::{Mailbox, Meter, MeterSnapshot, Percentiles};
 
 /// Restarts kept in the log.
 const RESTARTS_KEPT: usize = 200;
@@ -93,12 +93,21 @@ pub struct ActorRow {
     pub state: ActorState,
     /// Its counters.
     pub meter: MeterSnapshot,
+    counted_by: Arc<Meter>,
     /// How often it was restarted.
     pub restarts: u64,
     /// Of those, how many for each class of reason.
     pub restarts_by_class: BTreeMap<&'static str, u64>,
     /// The last restart.
     pub last_restart: Option<Restart>,
+}
+
+impl ActorRow {
+    /// How long its messages of the last minute took.
+    #[must_use]
+    pub fn percentiles(&self) -> Percentiles {
+        self.counted_by.percentiles()
+    }
 }
 
 impl Spot {
@@ -244,6 +253,7 @@ impl ActorTable {
             pid: row.pid.map(|pid| pid.pid()),
             state: row.state,
             meter: row.meter.snapshot(),
+            counted_by: Arc::clone(&row.meter),
             restarts: row.restarts,
             restarts_by_class: row.restarts_by_class.clone(),
             last_restart: row.last.clone(),

@@ -78,12 +78,17 @@ pub struct MeterSnapshot {
     pub paused: Option<Pause>,
     /// How long the handler that runs has been running, if one does.
     pub handling_for: Option<Duration>,
-    /// What 95 of 100 messages of the last minute took to be handled; `None` if there were none.
-    pub handle_p95: Option<Duration>,
-    /// What 95 of 100 of them spent in the mailbox, of those whose time was taken.
-    pub mailbox_p95: Option<Duration>,
     /// Time since the actor was started.
     pub up: Duration,
+}
+
+/// How long messages of the last minute took; `None` if there were none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Percentiles {
+    /// What 95 of 100 took to be handled.
+    pub handle_p95: Option<Duration>,
+    /// What 95 of 100 spent in the mailbox, of those whose time was taken.
+    pub mailbox_p95: Option<Duration>,
 }
 
 /// Counts as waiting until it is dropped.
@@ -189,6 +194,14 @@ impl Meter {
         Pausing(Arc::clone(self), cause)
     }
 
+    /// Works out the percentiles, which costs more than reading the counters.
+    #[must_use]
+    pub fn percentiles(&self) -> Percentiles {
+        let Some(latencies) = self.latencies.get() else { return Percentiles::default() };
+        let now = micros(self.born.elapsed());
+        Percentiles { handle_p95: latencies.handle.p95(now), mailbox_p95: latencies.mailbox.p95(now) }
+    }
+
     /// Reads all counters.
     #[must_use]
     pub fn snapshot(&self) -> MeterSnapshot {
@@ -196,7 +209,6 @@ impl Meter {
         let since = self.waiting_since.load(Relaxed);
         let elapsed = |since: u64| (since != 0).then(|| Duration::from_micros(micros(up).saturating_sub(since - 1)));
         let current = elapsed(since);
-        let latencies = self.latencies.get();
         let done = self.done.load(Relaxed);
         let received = self.received.load(Relaxed).max(done);
         MeterSnapshot {
@@ -209,8 +221,6 @@ impl Meter {
             wait_steps: self.wait_steps.load(Relaxed),
             paused: Pause::ALL.into_iter().find(|cause| self.paused[*cause as usize].load(Relaxed) > 0),
             handling_for: elapsed(self.handling_since.load(Relaxed)),
-            handle_p95: latencies.and_then(|latencies| latencies.handle.p95(micros(up))),
-            mailbox_p95: latencies.and_then(|latencies| latencies.mailbox.p95(micros(up))),
             up,
         }
     }
@@ -257,18 +267,18 @@ mod tests {
     async fn percentiles_are_unknown_until_something_was_handled_and_forgotten_after_a_while() {
         let meter = Meter::new();
         meter.sent();
-        assert_eq!((meter.snapshot().handle_p95, meter.snapshot().mailbox_p95), (None, None));
+        assert_eq!(meter.percentiles(), Percentiles::default());
         tokio::time::advance(Duration::from_millis(400)).await;
         let called = Instant::now();
         meter.begun(called);
         tokio::time::advance(Duration::from_millis(50)).await;
         meter.handled(called);
-        let seen = meter.snapshot();
+        let seen = meter.percentiles();
         let is_about =
             |shown: Option<Duration>, true_ms: u128| shown.expect("one was handled").as_millis().abs_diff(true_ms) * 8 <= true_ms;
         assert!(is_about(seen.handle_p95, 50) && is_about(seen.mailbox_p95, 400), "{seen:?}");
         tokio::time::advance(Duration::from_secs(61)).await;
-        assert_eq!((meter.snapshot().handle_p95, meter.snapshot().mailbox_p95), (None, None));
+        assert_eq!(meter.percentiles(), Percentiles::default());
     }
 
     #[tokio::test(start_paused = true)]

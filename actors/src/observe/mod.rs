@@ -19,6 +19,6 @@ pub use ingest_stats::{IngestSnapshot, IngestStats};
 pub use lane_stats::{FreshLetter, LaneSnapshot, LaneState, LaneStats, LeaseWrite, LeaseWrites};
 pub use lease_board::{BoardSnapshot, LeaseBoard, LeaseState, SeenLease};
 pub use mailbox::{ActorGone, Mailbox, Outlet};
-pub use meter::{Meter, MeterSnapshot, Pause, Pausing, Waiting};
+pub use meter::{Meter, MeterSnapshot, Pause, Pausing, Percentiles, Waiting};
 pub use synthetic::SyntheticActors;
 pub use traffic::{Count, HourCount, Traffic, TrafficCounts, TrafficMark};

@@ -293,6 +293,27 @@ async fn the_overview_has_the_key_figures_and_says_what_is_wrong_where_and_what_
 }
 
 #[tokio::test]
+async fn two_nodes_that_work_on_one_shard_are_told_of() {
+    let scene = scene(node("node-2#0", Presence::Dead)).await;
+    let shard = ShardId::new("a");
+    scene.served.board.put_up(vec![lease("a", Some("node-2#1"), LeaseState::Held, &[])], true);
+    scene.lanes.started(&shard, 1);
+    scene.served.enrich.started(&shard, 1);
+    let findings = async || scene.served.get("/api/v1/overview").await.json()["findings"].clone();
+    assert_eq!(findings().await, json!([]), "a lease that moves may be seen twice for a moment");
+    tokio::time::sleep(Duration::from_millis(1_050)).await;
+    let found = findings().await;
+    assert_eq!((&found[0]["rule"], &found[0]["severity"]), (&"shard-claimed-twice".into(), &"critical".into()));
+    assert_eq!(
+        (&found[0]["target"], &found[0]["text"]),
+        (&"enrich/a".into(), &"enrich a is worked on by node-1 and node-2 at once".into())
+    );
+    let metrics = scene.served.get("/metrics").await;
+    let line = "speedtrap_findings{severity=\"critical\",rule=\"shard-claimed-twice\"} 1";
+    assert!(metrics.text().lines().any(|found| found == line), "{}", metrics.text());
+}
+
+#[tokio::test]
 async fn a_node_that_left_on_purpose_is_shown_and_missed_by_nobody() {
     let scene = scene(ClusterNode { draining: true, ..node("node-3#1", Presence::Dead) }).await;
     scene.served.board.put_up(vec![lease("a", Some("node-2#1"), LeaseState::Held, &[])], true);

@@ -69,6 +69,12 @@ struct ResultLabel {
     result: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FindingLabels {
+    severity: &'static str,
+    rule: String,
+}
+
 /// All metrics in the OpenMetrics text format. Actors are counted by kind, never one by one: a node may have thousands.
 pub(super) fn text(api: &Api) -> Result<String, fmt::Error> {
     let view = &api.node;
@@ -78,6 +84,7 @@ pub(super) fn text(api: &Api) -> Result<String, fmt::Error> {
     add_drivers(&mut registry, view);
     add_ingest(&mut registry, view);
     add_cluster(&mut registry, api);
+    add_findings(&mut registry, api);
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(text)
@@ -109,10 +116,11 @@ fn add_actors(registry: &mut Registry, view: &NodeView) {
         actors.get_or_create(&kind).inc();
         waiting.get_or_create(&kind).inc_by(depth);
         handled.get_or_create(&kind).inc_by(row.meter.done);
-        for (reason_class, n) in row.restarts_by_class {
-            restarts.get_or_create(&RestartLabels { kind: row.spot.kind, reason_class }).inc_by(n);
+        for (reason_class, n) in &row.restarts_by_class {
+            restarts.get_or_create(&RestartLabels { kind: row.spot.kind, reason_class }).inc_by(*n);
         }
-        for (family, p95) in [(&handle, row.meter.handle_p95), (&mailbox, row.meter.mailbox_p95)] {
+        let percentiles = row.percentiles();
+        for (family, p95) in [(&handle, percentiles.handle_p95), (&mailbox, percentiles.mailbox_p95)] {
             let Some(p95) = p95 else { continue };
             let slowest = family.get_or_create(&QuantileLabels { kind: row.spot.kind, quantile: "0.95" });
             slowest.set(slowest.get().max(p95.as_secs_f64()));
@@ -242,6 +250,18 @@ fn add_cluster(registry: &mut Registry, api: &Api) {
                 leases.get_or_create(&LeaseLabels { stage, state: lease.state.label() }).inc();
             }
         }
+    }
+}
+
+fn add_findings(registry: &mut Registry, api: &Api) {
+    let findings = Family::<FindingLabels, Gauge>::default();
+    registry.register("findings", "What this node found to be wrong with the cluster when it last looked", findings.clone());
+    for severity in ["critical", "warning"] {
+        findings.get_or_create(&FindingLabels { severity, rule: "all".to_owned() }).set(0);
+    }
+    for (severity, rule) in api.told() {
+        findings.get_or_create(&FindingLabels { severity, rule }).inc();
+        findings.get_or_create(&FindingLabels { severity, rule: "all".to_owned() }).inc();
     }
 }
 

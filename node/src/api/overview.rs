@@ -16,9 +16,7 @@ use super::lanes_page::LanesPage;
 use super::letter_watch::LetterWatch;
 use super::pages::StatusPage;
 use super::shards::{join, silent};
-use crate::findings::{
-    Finding, FreshLetterFact, Past, Rates, Scene, SeenNode, SeenShard, SeenStatus, Severity, Tracker, suspicions,
-};
+use crate::findings::{Finding, FreshLetterFact, Past, Rates, Scene, SeenNode, SeenShard, SeenStatus, Tracker, suspicions};
 
 /// While nobody asks, the watch looks so often: what has to be known of earlier moments is then known to whoever comes.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -72,6 +70,7 @@ struct Inner {
     past: Past,
     tracker: Tracker,
     looked_at: Option<Instant>,
+    told: Vec<(&'static str, String)>,
 }
 
 /// What one look found.
@@ -105,6 +104,11 @@ impl Api {
         }
     }
 
+    /// The severity and the rule of each finding of the last look.
+    pub(super) fn told(&self) -> Vec<(&'static str, String)> {
+        self.watch.lock().told.clone()
+    }
+
     /// Judges what all nodes say.
     pub(super) fn judge(&self, statuses: &[Heard<StatusPage>], lanes: &[Heard<LanesPage>]) -> Judged {
         let fresh: Vec<FreshLetterFact> =
@@ -130,11 +134,12 @@ impl Api {
             inner.looked_at = Some(scene.now);
             let suspicions = suspicions(&scene, &inner.past);
             let told = inner.tracker.update(scene.now, SystemTime::now(), suspicions);
+            inner.told = told.iter().filter_map(|it| Some((it.severity.counted()?, it.rule.clone()))).collect();
             (told, inner.past.rates())
         };
         self.watch.looks.fetch_add(1, Relaxed);
         let (told, rates) = told;
-        let (findings, notes) = told.into_iter().partition(|finding| finding.severity != Severity::Info);
+        let (findings, notes) = told.into_iter().partition(|finding| finding.severity.counted().is_some());
         let kpis = Kpis { dead_letters_open: self.watch.letters.open(), ..Kpis::of(statuses, rates) };
         Judged { findings, notes, kpis }
     }

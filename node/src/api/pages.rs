@@ -299,6 +299,7 @@ impl ActorPage {
     }
 
     fn of(node: &str, row: &ActorRow) -> Self {
+        let percentiles = row.percentiles();
         Self {
             id: row.pid,
             node: node.to_owned(),
@@ -312,8 +313,8 @@ impl ActorPage {
             busy_ms: millis(row.meter.busy),
             waiting_ms: millis(row.meter.waiting),
             waiting: row.meter.waiting_for.is_some(),
-            p95_us: row.meter.handle_p95.map(micros),
-            mailbox_p95_us: row.meter.mailbox_p95.map(micros),
+            p95_us: percentiles.handle_p95.map(micros),
+            mailbox_p95_us: percentiles.mailbox_p95.map(micros),
             restarts: row.restarts,
             last: row.last_restart.as_ref().map(LastRestart::of),
             up_s: row.meter.up.as_secs(),

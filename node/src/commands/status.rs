@@ -61,6 +61,13 @@ fn render(page: &ClusterStatusPage) -> String {
     let _infallible = writeln!(out, "{n} {nodes}: {}{}", verdict(page.healthy), idle(page.idle));
     for problem in &page.problems {
         let _infallible = writeln!(out, "  {problem}");
+        let next = page.findings.iter().find(|finding| finding.text == *problem && !finding.next.is_empty());
+        if let Some(finding) = next {
+            let _infallible = writeln!(out, "    next: {}", finding.next);
+        }
+    }
+    for note in &page.notes {
+        let _infallible = writeln!(out, "  note: {}", note.text);
     }
     let mut nodes = table(&["NODE", "STATE", "UP", "LANES", "EVENTS IN"]);
     for node in &page.nodes {

@@ -43,6 +43,10 @@ pub(crate) struct NodeFacts {
     pub(crate) calls: Vec<CallFact>,
     /// New dead letters, oldest first.
     pub(crate) letters: Vec<FreshLetterFact>,
+    /// Readings of the last quarter of an hour that name a state.
+    pub(crate) placed: u64,
+    /// Of those, the ones whose coordinates lie outside it.
+    pub(crate) misplaced: u64,
 }
 
 /// A mailbox.
@@ -155,6 +159,7 @@ impl NodeFacts {
                 lanes.push(LaneFact::of(view, application, &lane, &rows, &calls));
             }
         }
+        let (placed, misplaced) = view.applications.iter().map(places).fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
         letters.sort_by_key(|letter| std::cmp::Reverse(letter.age_ms));
         letters.drain(..letters.len().saturating_sub(MOST_TOLD));
         Self {
@@ -167,8 +172,18 @@ impl NodeFacts {
             lanes,
             calls: calls.iter().filter(|call| is_worth_telling(call)).map(CallFact::of).collect(),
             letters,
+            placed,
+            misplaced,
         }
     }
+}
+
+/// Readings that name a state, and how many of them lie outside it.
+fn places(application: &ApplicationView) -> (u64, u64) {
+    const MINUTES: u64 = 15;
+    let counts = application.stats.traffic().last(SystemTime::now(), MINUTES);
+    let known = counts.states.split_last().map_or(0, |(_, known)| known.iter().map(|count| count.events).sum());
+    (known, counts.coordinates_off)
 }
 
 fn fresh_letters<'a>(application: &'a ApplicationView, lane: &'a LaneSnapshot) -> impl Iterator<Item = FreshLetterFact> + 'a {

@@ -15,6 +15,8 @@ const LEAST_WINDOW: Duration = Duration::from_secs(50);
 const ENOUGH_RECORDS: u64 = 100;
 /// One in so many may be between two counters.
 const LEAK_SHARE: u64 = 100;
+/// One reading in so many has wrong coordinates.
+const LEAST_OFF_SHARE: u64 = 10;
 /// Lookups of a window of which a share says something.
 const ENOUGH_LOOKUPS: u64 = 2_000;
 const LEAST_HITS: f64 = 0.8;
@@ -22,7 +24,22 @@ const LEAST_HITS: f64 = 0.8;
 pub(super) fn suspicions(scene: &Scene<'_>, past: &Past) -> Vec<Suspicion> {
     let answering = || scene.nodes.iter().filter(|node| node.status.is_some());
     let leaks = answering().flat_map(|node| leaks(scene, past, node));
-    leaks.chain(answering().filter_map(|node| cold_cache(scene, past, node))).collect()
+    leaks.chain(answering().filter_map(|node| cold_cache(scene, past, node))).chain(misplaced(scene)).collect()
+}
+
+/// Nothing depends on coordinates, so this is good to know and no more.
+fn misplaced(scene: &Scene<'_>) -> Option<Suspicion> {
+    let facts = || scene.nodes.iter().filter_map(|node| node.status).map(|status| status.facts);
+    let (placed, off) = facts().fold((0, 0), |(placed, off), it| (placed + it.placed, off + it.misplaced));
+    if placed < ENOUGH_RECORDS || off * LEAST_OFF_SHARE < placed {
+        return None;
+    }
+    let text = format!("{off} of {placed} readings of the last 15 minutes lie outside the state that they name");
+    Some(
+        Suspicion::new("coordinates-off", Severity::Info, "coordinates", text)
+            .link("#/map".to_owned())
+            .next("the map goes by the state's name; see where the devices' coordinates come from"),
+    )
 }
 
 /// In = out + dropped + dead + growth, for each stage: what was let in has ended and is settled by a checkpoint, has ended and
@@ -140,6 +157,17 @@ mod tests {
         assert!(after(40, |n| (lane_at(n, n), (0, 0, 0))).await.is_empty(), "too short a time to say");
         let drip = |n: u64| (lane_at(n, n / 4), (0, 0, 0));
         assert!(after(80, drip).await.is_empty(), "a hundredth may be between two counters");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn wrong_coordinates_are_noted_and_make_nothing_unhealthy() {
+        let told = |placed, misplaced| {
+            let facts = NodeFacts { placed, misplaced, ..NodeFacts::default() };
+            suspicions(&scene(vec![node("n1", "n1#1", &facts)]), &Past::default())
+        };
+        let note = &told(100, 10)[0];
+        assert_eq!((note.rule, note.severity.counted()), ("coordinates-off", None));
+        assert!(told(100, 9).is_empty() && told(99, 99).is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -37,6 +37,17 @@ pub(crate) enum Severity {
     Info,
 }
 
+impl Severity {
+    /// Its name, if it makes the cluster unhealthy.
+    pub(crate) const fn counted(self) -> Option<&'static str> {
+        match self {
+            Self::Critical => Some("critical"),
+            Self::Warning => Some("warning"),
+            Self::Info => None,
+        }
+    }
+}
+
 /// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Finding {

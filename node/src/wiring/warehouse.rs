@@ -49,7 +49,7 @@ pub(super) async fn directory(config: &NodeConfig, clients: &Clients) -> Result<
         tracing::warn!(%failure, "the warehouse does not answer; violations wait until it does");
     }
     let limits = CallLimits { timeout: warehouse.query_timeout, ..limits };
-    Ok(Arc::new(RedshiftDriverDirectory::new(pool, limits)))
+    Ok(Arc::new(RedshiftDriverDirectory::watched(pool, limits)))
 }
 
 async fn url(warehouse: &WarehouseConfig, clients: &Clients) -> Result<String, Stop> {
