@@ -1,11 +1,15 @@
 // What operators did, on all nodes: what they intended, and what became of it.
 // @ts-check
+import { canStop, isOver, standing } from '../action_model.js';
+import { toast } from '../actions.js';
+import { may, post } from '../api.js';
 import { h, panel, tell } from '../dom.js';
 import { grid } from '../grid.js';
 import { remote } from '../remote.js';
 import { count } from '../words.js';
 
 const REFRESH_MS = 3_000;
+const UNDER_WAY_EVERY_MS = 2_000;
 const PHASES = { intent: ['◐', 'busy'], done: ['●', 'good'], failed: ['✕', 'bad'], cancelled: ['■', 'busy'], refused: ['✕', 'bad'] };
 
 /** @param {{ query: URLSearchParams, remember: (query: Record<string, string>) => void }} context */
@@ -37,9 +41,40 @@ export function audit({ query, remember }) {
     tell(note, spoilt ? `✕ Lines were changed on ${spoilt}` : `the last ${count(lines.length)} lines; all of them are in a file on each node${missing ? `; missing or old: ${missing}` : ''}`);
     draw();
   });
+  const running = underWay();
   wanted.addEventListener('input', () => {
     remember({ filter: wanted.value.trim() });
     draw();
   });
-  return { element: h('div', { class: 'whole' }, panel('Audit', {}, [note, h('span', { class: 'gap' }), wanted], h('div', { class: 'scroll' }, table.element))), show: () => page.due() };
+  return {
+    element: h('div', { class: 'column' }, running.element, panel('Audit', { class: 'rest' }, [note, h('span', { class: 'gap' }), wanted], h('div', { class: 'scroll' }, table.element))),
+    show() {
+      page.due();
+      running.due();
+    },
+  };
+}
+
+/** The actions that this node was asked for and that are not over; nothing while there are none. */
+function underWay() {
+  const table = grid({
+    label: 'Under way', key: (row) => row.action_id, testid: 'action-row', attributes: (row) => ({ 'data-action': row.action_id, 'data-state': row.state }),
+    columns: [
+      { id: 'kind', head: 'Action', show: (row) => row.kind }, { id: 'target', head: 'Target', kind: 'long', show: (row) => ({ text: row.target, title: row.target }) },
+      { id: 'who', head: 'Who', show: (row) => row.who }, { id: 'stands', head: 'Stands', kind: 'long', show: (row) => ({ text: standing(row), value: row.state }) },
+      { id: 'stop', head: '', make: stop, update: (node, row) => (node.hidden = !canStop(row.kind) || !may('operator')) },
+    ],
+  });
+  const element = panel('Under way', { hidden: true }, [], h('div', { class: 'scroll' }, table.element));
+  const page = remote(() => '/api/v1/actions', UNDER_WAY_EVERY_MS, (read) => {
+    const open = (read?.actions ?? []).filter((action) => !isOver(action));
+    element.hidden = open.length === 0;
+    table.show(open);
+  });
+  /** @param {() => any} of */
+  function stop(of) {
+    const press = () => post(`/api/v1/actions/${encodeURIComponent(of().action_id)}/cancel`, {}).then(page.read, (error) => toast(error.message, 'bad'));
+    return h('button', { type: 'button', 'data-testid': 'do-stop', click: press }, 'Stop');
+  }
+  return { element, due: page.due };
 }
