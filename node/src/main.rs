@@ -5,6 +5,7 @@ mod api;
 mod audit;
 mod commands;
 mod config;
+mod doctor;
 mod exit;
 mod findings;
 mod ready;

@@ -3,6 +3,7 @@
 
 pub mod browser;
 pub mod certificates;
+pub mod clinic;
 pub mod cluster;
 pub mod commands;
 pub mod conservation;

@@ -25,6 +25,7 @@ mod mqtt;
 mod redshift_drivers;
 mod sns;
 mod trace_desk;
+mod warehouse_look;
 mod warehouse_pool;
 
 pub use cached_drivers::{CachedDrivers, DriverCacheLimits, DriverCacheSnapshot};
@@ -45,4 +46,5 @@ pub use mqtt::{MqttBroker, MqttTls, MqttTlsError};
 pub use redshift_drivers::RedshiftDriverDirectory;
 pub use sns::SnsAlertSender;
 pub use trace_desk::{ArchiveObject, ScanPlace, StoredClaim, StreamReach, TraceDesk};
+pub use warehouse_look::{WarehouseLook, look_at_warehouse};
 pub use warehouse_pool::{WarehouseError, WarehouseOptions, warehouse_failure, warehouse_pool};

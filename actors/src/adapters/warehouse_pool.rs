@@ -86,6 +86,19 @@ pub fn warehouse_pool(url: &str, options: &WarehouseOptions) -> Result<Pool, War
         .map_err(|error| WarehouseError::Setup(error.to_string()))
 }
 
+/// How a URL leads to its server.
+pub(super) struct Reach {
+    pub(super) is_encrypted: bool,
+    /// On this machine.
+    pub(super) is_near: bool,
+}
+
+/// Reads it from the URL; nothing is connected to.
+pub(super) fn reach(url: &str) -> Result<Reach, WarehouseError> {
+    let config = parsed(url)?;
+    Ok(Reach { is_encrypted: config.get_ssl_mode() != SslMode::Disable, is_near: is_local(&config) })
+}
+
 fn parsed(url: &str) -> Result<Config, WarehouseError> {
     if !url.starts_with("postgresql://") && !url.starts_with("postgres://") {
         return Err(WarehouseError::Url);

@@ -134,12 +134,14 @@ def main():
     import iot_patch
     import kinesis_patch
     import mqtt_patch
+    import sns_patch
 
     kinesis_patch.apply(limits=arguments.limits)
     dynamodb_patch.apply()
     firehose_patch.apply()
     iot_patch.apply()
     mqtt_patch.apply(mqtt)
+    sns_patch.apply()
     asyncio.run(serve(http, http_port, mqtt_port, firehose_patch))
 
 

@@ -16,12 +16,14 @@ from ministack.services import kinesis
 RECORDS_PER_SECOND = 1000
 BYTES_PER_SECOND = 1 << 20
 READS_PER_SECOND = 5
+LAST_HASH_KEY = (1 << 128) - 1
 
 _stock_next_sequence_number = kinesis._next_sequence_number
 _stock_expire_iterators = kinesis._expire_iterators
 _stock_shard_out = kinesis._shard_out
 _stock_list_shards = kinesis._list_shards
 _stock_get_records = kinesis._get_records
+_stock_put_record = kinesis._put_record
 _stock_put_records = kinesis._put_records
 _stock_subscribe = kinesis._subscribe_to_shard
 
@@ -298,8 +300,32 @@ def _admit(stream_name, shard, size):
     return True
 
 
+def _hash_key_error(records):
+    """A hash key that no shard has; stock ministack takes the record into the first shard."""
+    for record in records:
+        explicit = record.get("ExplicitHashKey")
+        if explicit and int(explicit) > LAST_HASH_KEY:
+            return error_response_json(
+                "InvalidArgumentException",
+                f"Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. Specified value was {explicit}",
+                400,
+            )
+    return None
+
+
+def put_record(data):
+    return _hash_key_error([data]) or _stock_put_record(data)
+
+
+def put_records(data):
+    return _hash_key_error(data.get("Records", [])) or _stock_put_records(data)
+
+
 def limited_put_records(data):
     """Throttles single records, as PutRecords reports it, not the call."""
+    refused = _hash_key_error(data.get("Records", []))
+    if refused:
+        return refused
     name, stream = kinesis._resolve_stream(data)
     if not stream:
         return _stock_put_records(data)
@@ -341,5 +367,5 @@ def apply(limits):
     kinesis._list_shards = list_shards
     kinesis._get_records = limited_get_records if limits else get_records
     kinesis._subscribe_to_shard = subscribe_to_shard
-    if limits:
-        kinesis._put_records = limited_put_records
+    kinesis._put_record = put_record
+    kinesis._put_records = limited_put_records if limits else put_records

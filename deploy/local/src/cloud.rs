@@ -32,13 +32,14 @@ const PROVISION_LIMIT: Duration = Duration::from_secs(120);
 const AUDIT_LIMIT: Duration = Duration::from_secs(300);
 
 const TEMPLATE: &str = include_str!("../../aws/speedtrap.yaml");
-const SCRIPTS: [(&str, &str); 9] = [
+const SCRIPTS: [(&str, &str); 10] = [
     ("cloud.py", include_str!("../cloud/cloud.py")),
     ("kinesis_patch.py", include_str!("../cloud/kinesis_patch.py")),
     ("dynamodb_patch.py", include_str!("../cloud/dynamodb_patch.py")),
     ("firehose_patch.py", include_str!("../cloud/firehose_patch.py")),
     ("iot_patch.py", include_str!("../cloud/iot_patch.py")),
     ("mqtt_patch.py", include_str!("../cloud/mqtt_patch.py")),
+    ("sns_patch.py", include_str!("../cloud/sns_patch.py")),
     ("provision.py", include_str!("../cloud/provision.py")),
     ("input_grammar.py", include_str!("../cloud/input_grammar.py")),
     ("audit.py", include_str!("../cloud/audit.py")),

@@ -5,6 +5,7 @@ mod audit_page;
 mod caller;
 mod cluster;
 mod cluster_pages;
+mod cost;
 mod dashboard;
 mod drain;
 mod gate;
@@ -43,6 +44,7 @@ pub(crate) use audit_page::AuditPage;
 pub(crate) use caller::Role;
 pub(crate) use cluster::Api;
 pub(crate) use cluster_pages::{ClusterActorsPage, ClusterStatusPage, NodePage, NodeStatus, NodesPage};
+use cost::Cost;
 pub(crate) use drain::DrainAccepted;
 pub(crate) use gate::Gate;
 use lanes_page::LanesPage;
@@ -112,6 +114,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(middleware::from_fn_with_state(Arc::clone(&api), actions::note_forbidden))
         .layer(middleware::from_fn_with_state(Arc::clone(&api), guard::guard))
+        .layer(middleware::from_fn_with_state(Arc::clone(&api), cost::counted))
         .with_state(api)
 }
 

@@ -15,7 +15,7 @@ use crate::audit::Audit;
 
 use super::loads::LoadRuns;
 use super::map::{TrafficPage, Window};
-use super::{ActorPage, ActorsPage, LanesPage, StatusPage};
+use super::{ActorPage, ActorsPage, Cost, LanesPage, StatusPage};
 
 /// Lanes and counts of a node.
 pub(crate) const STATUS: &str = "status";
@@ -61,6 +61,8 @@ pub(crate) struct NodeView {
     pub(super) loads: LoadRuns,
     /// What operators did here.
     pub(crate) audit: Arc<Audit>,
+    /// What answering costs it.
+    pub(super) cost: Arc<Cost>,
     /// When it was started.
     pub(crate) started: Instant,
     /// The root of its actors, once they run.
@@ -138,6 +140,7 @@ impl NodeView {
             calls: CallLog::default(),
             pulse,
             drain_asked: Notify::new(),
+            cost: Arc::default(),
             started: Instant::now(),
             root: OnceLock::new(),
             phase: AtomicU8::new(Phase::Starting as u8),

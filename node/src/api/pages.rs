@@ -227,7 +227,7 @@ pub(super) fn checkpoint_age(lane: &LaneSnapshot) -> Option<Duration> {
 
 impl ProcessFigures {
     /// Of this process, from /proc (see proc(5)).
-    fn of_this() -> Option<Self> {
+    pub(super) fn of_this() -> Option<Self> {
         /// The unit of times there, on every architecture that Linux still runs on.
         const TICKS_PER_SECOND: f64 = 100.0;
         let stat = std::fs::read_to_string("/proc/self/stat").ok()?;

@@ -79,11 +79,31 @@ pub(super) async fn shards(State(api): State<Arc<Api>>) -> Json<ShardsPage> {
     Json(api.shards().await)
 }
 
+/// What Prometheus may ask for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Detailed {
+    #[serde(default)]
+    detail: Option<Detail>,
+}
+
+/// What there is more of.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Detail {
+    Actors,
+}
+
 /// Everything for Prometheus.
-pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
+pub(super) async fn metrics(
+    State(api): State<Arc<Api>>,
+    question: Result<Query<Detailed>, QueryRejection>,
+) -> Result<Response, Problem> {
     const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    match exposition::text(&api) {
-        Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
-        Err(error) => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "encoding_failed", error.to_string()).into_response(),
-    }
+    let bad = |error: QueryRejection| Problem::new(StatusCode::BAD_REQUEST, "bad_query", error.body_text());
+    let Query(Detailed { detail }) = question.map_err(bad)?;
+    let detail = detail.map_or(exposition::Detail::Kinds, |Detail::Actors| exposition::Detail::Actors);
+    exposition::text(&api, detail)
+        .map(|text| ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response())
+        .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "encoding_failed", error.to_string()))
 }

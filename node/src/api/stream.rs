@@ -82,7 +82,9 @@ impl Feed {
             // A maker that has not noticed yet that nobody watched keeps its own channel, and ends.
             *frames = watch::Sender::new(None);
             let watcher = frames.subscribe();
-            tokio::spawn(make(Arc::clone(api), self.epoch.clone(), frames.clone()));
+            let (cost, frames) = (Arc::clone(&api.node.cost), frames.clone());
+            let making = make(Arc::clone(api), self.epoch.clone(), frames);
+            tokio::spawn(async move { cost.of(making).await });
             return Some(watcher);
         }
         Some(frames.subscribe())

@@ -7,6 +7,7 @@ mod client;
 mod config;
 mod dead_letters;
 mod device;
+mod doctor;
 mod drain;
 mod https;
 mod manual;
@@ -139,6 +140,15 @@ Examples:
 
 Exit codes: 4 there is no such token, 5 there is one of that name already, 78 the file is no file of tokens.")]
     Token(token::TokenArgs),
+    /// Looks at everything that a node with this configuration needs, and changes nothing: AWS, permissions, warehouse, files, ports.
+    #[command(after_help = "\
+Examples:
+  speedtrap doctor --config speedtrap.toml
+  AWS_PROFILE=node speedtrap doctor --json
+
+Each line is ok, warn, fail or skip (not known here), with what to do next. Permissions are tried with calls that cannot change
+anything. Exit codes: 0 nothing failed, 3 something failed, 69 no service answered, 78 bad config.")]
+    Doctor(doctor::DoctorArgs),
     /// Registers, lists and revokes devices in AWS IoT Core.
     Device(device::DeviceArgs),
     /// Checks or shows configurations.
@@ -176,6 +186,7 @@ impl Cli {
             Command::Trace(args) => trace::trace(&args),
             Command::Drain(args) => drain::drain(&args),
             Command::Token(args) => token::token(args),
+            Command::Doctor(args) => doctor::doctor(&args),
             Command::Device(args) => device::device(args),
             Command::Config(args) => config::config(args),
         }

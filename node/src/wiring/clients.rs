@@ -12,16 +12,16 @@ use crate::config::{self, NodeConfig};
 use crate::exit::{Exit, Stop};
 
 /// One client a service.
-pub(super) struct Clients {
-    pub(super) dynamodb: aws_sdk_dynamodb::Client,
-    pub(super) dynamodb_streams: aws_sdk_dynamodbstreams::Client,
-    pub(super) firehose: aws_sdk_firehose::Client,
-    pub(super) kinesis: aws_sdk_kinesis::Client,
-    pub(super) s3: aws_sdk_s3::Client,
-    pub(super) secrets: aws_sdk_secretsmanager::Client,
-    pub(super) sns: aws_sdk_sns::Client,
+pub(crate) struct Clients {
+    pub(crate) dynamodb: aws_sdk_dynamodb::Client,
+    pub(crate) dynamodb_streams: aws_sdk_dynamodbstreams::Client,
+    pub(crate) firehose: aws_sdk_firehose::Client,
+    pub(crate) kinesis: aws_sdk_kinesis::Client,
+    pub(crate) s3: aws_sdk_s3::Client,
+    pub(crate) secrets: aws_sdk_secretsmanager::Client,
+    pub(crate) sns: aws_sdk_sns::Client,
     /// Where they call: named in messages.
-    pub(super) place: String,
+    pub(crate) place: String,
     /// How all calls fare.
     pub(super) calls: CallLog,
 }
@@ -33,7 +33,8 @@ impl Clients {
         Ok(Self::new(&sdk, place))
     }
 
-    fn new(sdk: &SdkConfig, place: String) -> Self {
+    /// Makes them from a configuration.
+    pub(crate) fn new(sdk: &SdkConfig, place: String) -> Self {
         // A local cloud has no host name for each bucket.
         let path_style = config::has_own_aws_endpoint();
         let s3 = aws_sdk_s3::config::Builder::from(sdk).force_path_style(path_style).build();

@@ -154,7 +154,7 @@ where
 }
 
 /// What an error says, from its outermost to its innermost cause.
-fn chain<E: Error + 'static, R: fmt::Debug + 'static>(error: &SdkError<E, R>) -> String {
+pub(crate) fn chain<E: Error + 'static, R: fmt::Debug + 'static>(error: &SdkError<E, R>) -> String {
     let mut parts = vec![error.to_string()];
     let mut source = error.source();
     while let Some(inner) = source {

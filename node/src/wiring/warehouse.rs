@@ -52,7 +52,11 @@ pub(super) async fn directory(config: &NodeConfig, clients: &Clients) -> Result<
     Ok(Arc::new(RedshiftDriverDirectory::watched(pool, limits)))
 }
 
-async fn url(warehouse: &WarehouseConfig, clients: &Clients) -> Result<String, Stop> {
+/// The warehouse's URL, from the first place that is set.
+///
+/// # Errors
+/// When that place cannot be read or holds none.
+pub(crate) async fn url(warehouse: &WarehouseConfig, clients: &Clients) -> Result<String, Stop> {
     if warehouse.url.is_set() {
         return Ok(warehouse.url.reveal().to_owned());
     }
