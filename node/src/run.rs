@@ -249,7 +249,13 @@ fn view_of(worker: &str, wired: &wiring::Wired, actors: ActorTable, pulse: Pulse
             let seen = counted.snapshot();
             CacheCounts { hits: seen.hits, misses: seen.misses, queries: seen.queries, entries: seen.entries }
         };
-        DriverCache { counts: Box::new(counts), load_committed: Box::new(move || told.load_committed()) }
+        let (waiting, timed) = (Arc::clone(drivers), Arc::clone(drivers));
+        DriverCache {
+            counts: Box::new(counts),
+            n_waiting: Box::new(move || waiting.n_waiting()),
+            query_times: Box::new(move || timed.query_times()),
+            load_committed: Box::new(move || told.load_committed()),
+        }
     });
     let mut view = NodeView::new(worker, wired.applications.iter().map(application).collect(), actors, drivers, pulse);
     view.ingest = wired.ingest.as_ref().map(|ingest| ingest.stats.clone());

@@ -28,6 +28,7 @@ pub mod personal;
 pub mod ports_cloud;
 pub mod process;
 pub mod programs;
+pub mod prometheus;
 pub mod proxy;
 pub mod reconcile;
 pub mod redshift;

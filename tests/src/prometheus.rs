@@ -66,7 +66,8 @@ impl Prometheus {
         command.arg(format!("--storage.tsdb.path={}", folder.join("tsdb").display()));
         command.arg(format!("--web.listen-address={address}")).arg("--log.level=warn");
         let mut server = Self { process: Process::start("prometheus", command, folder)?, url: format!("http://{address}") };
-        eventually("Prometheus is ready", START_LIMIT, || async { server.ask("/api/v1/query", Some("1")).await.map(drop) }).await?;
+        eventually("Prometheus is ready", START_LIMIT, || async { server.ask("/api/v1/query", Some("1")).await.map(drop) })
+            .await?;
         server.process.check_running()?;
         Ok(server)
     }

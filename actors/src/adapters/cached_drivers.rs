@@ -12,6 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::driver_queries::{Ask, Coalescer};
 use crate::domain::{Driver, PlateKey};
+use crate::observe::{Durations, DurationsSnapshot};
 use crate::ports::{DriverDirectory, FailureKind, RemoteFailure};
 
 /// Lookups on their way to the coalescer; each lane has few at a time, and a full queue only makes them wait.
@@ -71,6 +72,7 @@ pub(super) type Found = HashMap<PlateKey, Option<Arc<Driver>>>;
 pub struct CachedDrivers {
     shared: Arc<Shared>,
     asks: mpsc::Sender<Ask>,
+    directory: Arc<dyn DriverDirectory>,
     _coalescer: Arc<AbortOnDropHandle<()>>,
 }
 
@@ -84,6 +86,8 @@ pub(super) struct Shared {
     pub(super) queries: AtomicU64,
     pub(super) failed_queries: AtomicU64,
     pub(super) asked_again: AtomicU64,
+    /// Queries that were answered.
+    pub(super) took: Durations,
 }
 
 #[derive(Clone)]
@@ -124,11 +128,12 @@ impl CachedDrivers {
             queries: AtomicU64::new(0),
             failed_queries: AtomicU64::new(0),
             asked_again: AtomicU64::new(0),
+            took: Durations::default(),
         });
         let (asks, inbox) = mpsc::channel(MOST_WAITING_ASKS);
-        let coalescer = Coalescer::new(directory, Arc::clone(&shared), limits);
+        let coalescer = Coalescer::new(Arc::clone(&directory), Arc::clone(&shared), limits);
         let coalescer = AbortOnDropHandle::new(tokio::spawn(coalescer.run(inbox)));
-        Self { shared, asks, _coalescer: Arc::new(coalescer) }
+        Self { shared, asks, directory, _coalescer: Arc::new(coalescer) }
     }
 
     /// The drivers of these plates, in their order; `None` for a plate without one.
@@ -174,6 +179,18 @@ impl CachedDrivers {
     pub fn load_committed(&self) {
         self.shared.epoch.fetch_add(1, Ordering::AcqRel);
         self.shared.cache.invalidate_all();
+    }
+
+    /// How long queries took that were answered, repeats and the wait for a connection included.
+    #[must_use]
+    pub fn query_times(&self) -> DurationsSnapshot {
+        self.shared.took.snapshot()
+    }
+
+    /// Queries that wait for a connection now.
+    #[must_use]
+    pub fn n_waiting(&self) -> Option<usize> {
+        self.directory.n_waiting()
     }
 
     /// What the cache has done so far.

@@ -114,13 +114,18 @@ impl Coalescer {
             }
             let directory = Arc::clone(&self.directory);
             let epoch = self.shared.epoch.load(Ordering::Acquire);
+            let shared = Arc::clone(&self.shared);
             add(&self.shared.queries, 1);
             self.queries.push(Box::pin(async move {
+                let begun = Instant::now();
                 // A panic in the directory must not take the cache of all lanes with it.
                 let answer = AssertUnwindSafe(directory.drivers(&plates)).catch_unwind().await.unwrap_or_else(|_| {
                     let detail = "the directory panicked".to_owned();
                     Err(RemoteFailure { call: "driver lookup", kind: FailureKind::ServerError, detail })
                 });
+                if answer.is_ok() {
+                    shared.took.record(begun.elapsed());
+                }
                 QueryEnd { plates, epoch, answer }
             }));
         }

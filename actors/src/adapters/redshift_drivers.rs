@@ -148,6 +148,10 @@ impl DriverDirectory for RedshiftDriverDirectory {
         drivers.retain(|plate, _| plates.contains(plate));
         Ok(drivers)
     }
+
+    fn n_waiting(&self) -> Option<usize> {
+        Some(self.pool.status().waiting)
+    }
 }
 
 #[cfg(test)]

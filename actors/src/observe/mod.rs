@@ -3,6 +3,7 @@
 
 mod actor_table;
 mod call_log;
+mod durations;
 mod ingest_stats;
 mod lane_stats;
 mod latency;
@@ -15,6 +16,7 @@ mod traffic;
 
 pub use actor_table::{ActorRow, ActorState, ActorTable, Ordered, Restart, Spot};
 pub use call_log::{CallGuard, CallLog, CallSnapshot, Calls};
+pub use durations::{Durations, DurationsSnapshot};
 pub use ingest_stats::{IngestSnapshot, IngestStats};
 pub use lane_stats::{FreshLetter, LaneSnapshot, LaneState, LaneStats, LeaseWrite, LeaseWrites};
 pub use lease_board::{BoardSnapshot, LeaseBoard, LeaseState, SeenLease};

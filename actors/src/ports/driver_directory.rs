@@ -16,4 +16,9 @@ pub trait DriverDirectory: Send + Sync {
     /// # Errors
     /// When the directory does not answer within its budget.
     async fn drivers(&self, plates: &[PlateKey]) -> Result<HashMap<PlateKey, Driver>, RemoteFailure>;
+
+    /// Queries that wait for a connection now; `None` where none has to.
+    fn n_waiting(&self) -> Option<usize> {
+        None
+    }
 }

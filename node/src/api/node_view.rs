@@ -7,7 +7,7 @@ use std::time::Duration;
 use ractor::concurrency::oneshot;
 use speedtrap_actors::cluster::{NodeOrder, NodeSupervisorMsg, OrderAnswer, OrderRefusal};
 use speedtrap_actors::flow::Pulse;
-use speedtrap_actors::observe::{ActorTable, CallLog, IngestStats, LaneStats, LeaseBoard, Mailbox};
+use speedtrap_actors::observe::{ActorTable, CallLog, DurationsSnapshot, IngestStats, LaneStats, LeaseBoard, Mailbox};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
@@ -88,6 +88,10 @@ pub(crate) struct ApplicationView {
 pub(crate) struct DriverCache {
     /// Reads its counters.
     pub(crate) counts: Box<dyn Fn() -> CacheCounts + Send + Sync>,
+    /// Queries that wait for a connection to the warehouse now.
+    pub(crate) n_waiting: Box<dyn Fn() -> Option<usize> + Send + Sync>,
+    /// How long the warehouse took for queries.
+    pub(crate) query_times: Box<dyn Fn() -> DurationsSnapshot + Send + Sync>,
     /// Tells it that drivers were loaded, so that nothing older is used any more.
     pub(crate) load_committed: Box<dyn Fn() + Send + Sync>,
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use speedtrap_actors::cluster::{ClusterView, Links};
 use speedtrap_actors::domain::{Outcome, OutcomeCounts, Position, SequenceNumber, ShardId};
 use speedtrap_actors::flow::Pulse;
-use speedtrap_actors::observe::{ActorTable, LaneState, LaneStats, LeaseBoard, Mailbox, Spot};
+use speedtrap_actors::observe::{ActorTable, Durations, LaneState, LaneStats, LeaseBoard, Mailbox, Spot};
 use tokio::sync::{mpsc, watch};
 
 use super::cluster::Reach;
@@ -86,6 +86,8 @@ async fn serve_with(nodes: watch::Receiver<Arc<ClusterView>>, reach: Arc<dyn Rea
     let counted = Arc::clone(&loads);
     let drivers = DriverCache {
         counts: Box::new(|| CacheCounts { hits: 5, misses: 2, queries: 1, entries: 2 }),
+        n_waiting: Box::new(|| Some(3)),
+        query_times: Box::new(|| Durations::default().snapshot()),
         load_committed: Box::new(move || {
             counted.fetch_add(1, Relaxed);
         }),
@@ -259,6 +261,13 @@ async fn metrics_agree_with_the_pages() {
         "speedtrap_checkpoint_age_seconds{stage=\"enrich\",shard=\"shardId-000000000000\"} ",
         "speedtrap_cache_requests_total{result=\"hit\"} 5",
         "speedtrap_possible_repeats_total 0",
+        "speedtrap_redshift_seconds_bucket{le=\"+Inf\"} 0",
+        "speedtrap_pool_waiting 3",
+        "speedtrap_lanes{stage=\"notify\",state=\"running\"} 0",
+        "speedtrap_dead_letters_total{stage=\"enrich\"} 0",
+        "speedtrap_build_info{node=\"node-1\",version=\"",
+        "speedtrap_dashboard_seconds_total 0.",
+        "process_resident_memory_bytes ",
     ] {
         assert!(text.lines().any(|found| found.starts_with(line)), "{line} is missing in\n{text}");
     }

@@ -15,7 +15,9 @@ use x509_cert::der::Decode as _;
 
 use super::report::Finding;
 use super::{Check, Group};
+use crate::api::{ApiTls, TlsFault};
 use crate::config::NodeConfig;
+use crate::tokens::Tokens;
 
 /// Enough to notice it and have another made.
 const ENOUGH_TIME: Duration = Duration::from_secs(30 * 86_400);
@@ -52,6 +54,19 @@ pub(super) fn checks(config: &NodeConfig) -> Vec<Check> {
             fits(MqttTls::from_files(Path::new(&ingest.ca), own).map(drop), "ingest.ca, cert and key")
         }));
     }
+    if let Some((certificate, key)) = config.dashboard.tls_files() {
+        let (certificate, key) = (certificate.to_owned(), key.to_owned());
+        all.push(Check::local(Group::Files, "tls.dashboard", move || {
+            let read = ApiTls::from_files(&certificate, &key).map(drop);
+            fits(
+                read.map_err(|TlsFault { file, what }| format!("`{}`: {what}", file.display())),
+                "dashboard.tls_cert and tls_key",
+            )
+        }));
+    }
+    if let Some(file) = config.dashboard.tokens_file().map(Path::to_owned) {
+        all.push(Check::local(Group::Files, "dashboard.tokens", move || tokens(&file)));
+    }
     let audit = config.audit_file();
     all.push(Check::local(Group::Files, "file.dashboard.audit_file", move || writable(&audit)));
     let template = config.notify.template.clone();
@@ -83,7 +98,15 @@ fn named(config: &NodeConfig) -> Vec<(&'static str, PathBuf, Holds)> {
         ]);
     }
     let is_set = |(_, file, _): &(&str, &str, Holds)| !file.is_empty();
-    all.into_iter().filter(is_set).map(|(key, file, holds)| (key, PathBuf::from(file), holds)).collect()
+    let mut files: Vec<_> = all.into_iter().filter(is_set).map(|(key, file, holds)| (key, PathBuf::from(file), holds)).collect();
+    if let Some((certificate, key)) = config.dashboard.tls_files() {
+        files.push(("dashboard.tls_cert", certificate.to_owned(), Holds::Certificates));
+        files.push(("dashboard.tls_key", key.to_owned(), Holds::Secret));
+    }
+    if let Some(file) = config.dashboard.tokens_file() {
+        files.push(("dashboard.tokens_file", file.to_owned(), Holds::Secret));
+    }
+    files
 }
 
 fn secret(file: &Path) -> Finding {
@@ -147,6 +170,17 @@ fn fits<E: std::fmt::Display>(read: Result<(), E>, keys: &str) -> Finding {
     match read {
         Ok(()) => Finding::ok(format!("{keys} fit together")),
         Err(error) => Finding::fail(error.to_string(), format!("correct {keys}")),
+    }
+}
+
+fn tokens(file: &Path) -> Finding {
+    match Tokens::read(file).map(|tokens| tokens.entries().len()) {
+        Ok(0) => Finding::warn(
+            format!("`{}` holds no token, so nobody may ask the API", file.display()),
+            format!("speedtrap token new --name NAME --role admin --file {}", file.display()),
+        ),
+        Ok(n) => Finding::ok(format!("`{}`: tokens {n}", file.display())),
+        Err(fault) => Finding::fail(fault.to_string(), "correct it, or let `speedtrap token new` write another one"),
     }
 }
 

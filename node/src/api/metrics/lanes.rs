@@ -1,15 +1,17 @@
 //! What the lanes let in and how it ended, the cache of drivers, and the ingest lane.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 use speedtrap_actors::domain::{Outcome, OutcomeCounts};
-use speedtrap_actors::observe::{IngestStats, LaneSnapshot};
+use speedtrap_actors::observe::{DurationsSnapshot, IngestStats, LaneSnapshot};
 
 use super::super::pages::{checkpoint_age, known_lag};
 use super::super::{ApplicationView, NodeView};
@@ -160,6 +162,30 @@ pub(super) fn add_drivers(registry: &mut Registry, view: &NodeView) {
     requests.get_or_create(&ResultLabel { result: "miss" }).inc_by(counts.misses);
     queries.inc_by(counts.queries);
     entries.set(signed(counts.entries));
+    let took = "Time of queries to the warehouse that were answered, the wait for a connection included";
+    registry.register_with_unit("redshift", took, Unit::Seconds, Times((drivers.query_times)()));
+    if let Some(n) = (drivers.n_waiting)() {
+        let waiting: Gauge = Gauge::default();
+        waiting.set(signed(n as u64));
+        registry.register("pool_waiting", "Queries that wait for a connection to the warehouse", waiting);
+    }
+}
+
+/// Counts that were made elsewhere, as a histogram.
+#[derive(Debug)]
+struct Times(DurationsSnapshot);
+
+impl EncodeMetric for Times {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        let end = |end: Option<Duration>| end.map_or(f64::INFINITY, |end| end.as_secs_f64());
+        let buckets: Vec<_> = self.0.buckets.iter().map(|(to, n)| (end(*to), *n)).collect();
+        let n = buckets.iter().map(|(_, n)| n).sum();
+        encoder.encode_histogram::<NoLabelSet>(self.0.sum.as_secs_f64(), n, &buckets, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
 }
 
 pub(super) fn add_ingest(registry: &mut Registry, view: &NodeView) {
