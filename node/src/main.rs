@@ -5,6 +5,7 @@ mod api;
 mod audit;
 mod commands;
 mod config;
+mod cost;
 mod doctor;
 mod exit;
 mod findings;

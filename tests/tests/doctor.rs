@@ -199,7 +199,7 @@ async fn a_certificate_that_has_ended_is_found() -> Result<()> {
     old.not_after = date_time_ymd(2021, 6, 1);
     let old = old.self_signed(&KeyPair::generate()?)?.pem();
     let authority = PathBuf::from(clinic.name("cluster.tls_ca")?);
-    fs::write(&authority, fs::read_to_string(&authority)? + &old)?;
+    fs::write(&authority, fs::read_to_string(&authority)? + old.as_str())?;
     clinic.visit().await?.found("fail", "certificate.cluster.tls_ca", "ended at 2021-06-01T00:00:00Z", "have a new one signed")
 }
 

@@ -5,6 +5,7 @@ mod actors;
 mod audit;
 mod client;
 mod config;
+mod cost;
 mod dead_letters;
 mod device;
 mod doctor;
@@ -149,6 +150,13 @@ Examples:
 Each line is ok, warn, fail or skip (not known here), with what to do next. Permissions are tried with calls that cannot change
 anything. Exit codes: 0 nothing failed, 3 something failed, 69 no service answered, 78 bad config.")]
     Doctor(doctor::DoctorArgs),
+    /// Shows what a month in AWS costs, by service, and what would lower it; nothing is asked over the network.
+    #[command(after_help = "\
+Examples:
+  speedtrap cost --events-per-second 100
+  speedtrap cost --events-per-second 2000 --violations 0.1 --shards 4 --fan-out --retention 168
+  speedtrap cost --prices my-prices.toml --json")]
+    Cost(cost::CostArgs),
     /// Registers, lists and revokes devices in AWS IoT Core.
     Device(device::DeviceArgs),
     /// Checks or shows configurations.
@@ -187,6 +195,7 @@ impl Cli {
             Command::Drain(args) => drain::drain(&args),
             Command::Token(args) => token::token(args),
             Command::Doctor(args) => doctor::doctor(&args),
+            Command::Cost(args) => cost::cost(&args),
             Command::Device(args) => device::device(args),
             Command::Config(args) => config::config(args),
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use speedtrap_actors::adapters::{CallLimits, DynamoLeaseTable};
 use speedtrap_actors::flow::{Backoff, RetryBudget};
+use speedtrap_actors::observe::Calls;
 use speedtrap_actors::ports::{FailureKind, LeaseError, LeaseTable as _};
 
 use super::aws::Told;
@@ -18,6 +19,7 @@ const LIMITS: CallLimits = CallLimits {
         backoff: Backoff { first: Duration::from_millis(100), most: Duration::from_secs(1) },
         most_elapsed: Duration::from_secs(1),
     },
+    calls: Calls::unwatched(),
 };
 
 /// One table a role.

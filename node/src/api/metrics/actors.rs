@@ -6,14 +6,26 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 
 use super::super::NodeView;
-use super::{Detail, SecondsTotal, signed};
+use super::{Detail, Seconds, SecondsTotal, signed};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KindLabel {
     kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RestartLabels {
+    kind: &'static str,
+    reason_class: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct QuantileLabels {
+    kind: &'static str,
+    quantile: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -27,7 +39,8 @@ pub(super) fn add(registry: &mut Registry, view: &NodeView, detail: Detail) {
     let waiting = Family::<KindLabel, Gauge>::default();
     let longest = Family::<KindLabel, Gauge>::default();
     let handled = Family::<KindLabel, Counter>::default();
-    let restarts = Family::<KindLabel, Counter>::default();
+    let restarts = Family::<RestartLabels, Counter>::default();
+    let [handle, mailbox]: [Family<QuantileLabels, Seconds>; 2] = Default::default();
     let busy = Family::<KindLabel, SecondsTotal>::default();
     let waited = Family::<KindLabel, SecondsTotal>::default();
     registry.register("actors", "Actors by kind", actors.clone());
@@ -38,7 +51,10 @@ pub(super) fn add(registry: &mut Registry, view: &NodeView, detail: Detail) {
         longest.clone(),
     );
     registry.register("actor_messages_handled", "Messages handled by the actors that run now", handled.clone());
-    registry.register("actor_restarts", "Restarts of actors by kind", restarts.clone());
+    registry.register("actor_restarts", "Restarts of actors by kind and by what kind of reason", restarts.clone());
+    let slowest = "of the slowest actor of a kind, over the last minute; missing while unknown";
+    registry.register_with_unit("actor_handle", format!("Time to handle a message, {slowest}"), Unit::Seconds, handle.clone());
+    registry.register_with_unit("actor_mailbox", format!("Time in the mailbox, {slowest}"), Unit::Seconds, mailbox.clone());
     registry.register("actor_busy_seconds", "Time in handlers of the actors that run now", busy.clone());
     registry.register(
         "actor_waiting_seconds",
@@ -53,7 +69,16 @@ pub(super) fn add(registry: &mut Registry, view: &NodeView, detail: Detail) {
         actors.get_or_create(&kind).inc();
         waiting.get_or_create(&kind).inc_by(depth);
         handled.get_or_create(&kind).inc_by(row.meter.done);
-        restarts.get_or_create(&kind).inc_by(row.restarts);
+        // A counter that begins at its first restart would hide that restart from whoever asks for the increase.
+        restarts.get_or_create(&RestartLabels { kind: row.spot.kind, reason_class: "fault" }).inc_by(0);
+        for (reason_class, n) in &row.restarts_by_class {
+            restarts.get_or_create(&RestartLabels { kind: row.spot.kind, reason_class }).inc_by(*n);
+        }
+        for (family, p95) in [(&handle, row.meter.handle_p95), (&mailbox, row.meter.mailbox_p95)] {
+            let Some(p95) = p95 else { continue };
+            let slowest = family.get_or_create(&QuantileLabels { kind: row.spot.kind, quantile: "0.95" });
+            slowest.set(slowest.get().max(p95.as_secs_f64()));
+        }
         busy.get_or_create(&kind).inc_by(row.meter.busy.as_secs_f64());
         waited.get_or_create(&kind).inc_by(row.meter.waiting.as_secs_f64());
         let most = deepest.entry(row.spot.kind).or_default();

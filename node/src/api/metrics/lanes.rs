@@ -17,6 +17,9 @@ use super::super::pages::{checkpoint_age, known_lag};
 use super::super::{ApplicationView, NodeView};
 use super::{ResultLabel, Seconds, StageLabel, signed};
 
+/// The call that sends a text; one that fails is tried again.
+const TEXT_CALL: &str = "sns Publish";
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EndLabels {
     stage: &'static str,
@@ -46,6 +49,12 @@ struct WriteLabels {
     write: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    call: &'static str,
+    result: &'static str,
+}
+
 #[derive(Debug, Default)]
 struct Lanes {
     lanes: Family<StateLabels, Gauge>,
@@ -67,6 +76,16 @@ pub(super) fn add(registry: &mut Registry, view: &NodeView) {
     all.register(registry);
     for application in &view.applications {
         all.add_application(application);
+    }
+    let calls = Family::<CallLabels, Counter>::default();
+    registry.register("remote_calls", "Calls to AWS and the warehouse, by whether they were answered", calls.clone());
+    for seen in view.calls.snapshot() {
+        for (result, n) in [("answered", seen.answered), ("failed", seen.failed)] {
+            calls.get_or_create(&CallLabels { call: seen.call, result }).inc_by(n);
+        }
+        if seen.call == TEXT_CALL {
+            all.texts.get_or_create(&OutcomeLabel { outcome: "failed" }).inc_by(seen.failed);
+        }
     }
 }
 
@@ -146,6 +165,7 @@ impl Lanes {
         ] {
             self.texts.get_or_create(&OutcomeLabel { outcome }).inc_by(ended.get(end));
         }
+        self.texts.get_or_create(&OutcomeLabel { outcome: "failed" }).inc_by(0);
     }
 }
 
