@@ -113,7 +113,7 @@ async fn rules(prometheus: &Prometheus) -> Result<()> {
 /// Actors are told one by one only to who asks.
 async fn detail_by_actor(url: &str) -> Result<()> {
     let (plain, detailed) = (page(format!("{url}/metrics")).await?, page(format!("{url}/metrics?detail=actors")).await?);
-    ensure!(!plain.contains("actor=\"") && detailed.contains("actor=\"enrich/"), "{detailed}");
+    ensure!(!plain.contains("actor=\"") && detailed.contains("actor=\"node-1/enrich/"), "{detailed}");
     ensure!(plain.ends_with("# EOF\n"), "no OpenMetrics");
     Ok(())
 }
