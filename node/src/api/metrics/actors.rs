@@ -74,7 +74,8 @@ pub(super) fn add(registry: &mut Registry, view: &NodeView, detail: Detail) {
         for (reason_class, n) in &row.restarts_by_class {
             restarts.get_or_create(&RestartLabels { kind: row.spot.kind, reason_class }).inc_by(*n);
         }
-        for (family, p95) in [(&handle, row.meter.handle_p95), (&mailbox, row.meter.mailbox_p95)] {
+        let percentiles = row.percentiles();
+        for (family, p95) in [(&handle, percentiles.handle_p95), (&mailbox, percentiles.mailbox_p95)] {
             let Some(p95) = p95 else { continue };
             let slowest = family.get_or_create(&QuantileLabels { kind: row.spot.kind, quantile: "0.95" });
             slowest.set(slowest.get().max(p95.as_secs_f64()));

@@ -21,6 +21,24 @@ struct PresenceLabel {
     presence: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FindingLabels {
+    severity: &'static str,
+    rule: String,
+}
+
+pub(super) fn add_findings(registry: &mut Registry, api: &Api) {
+    let findings = Family::<FindingLabels, Gauge>::default();
+    registry.register("findings", "What this node found to be wrong with the cluster when it last looked", findings.clone());
+    for severity in ["critical", "warning"] {
+        findings.get_or_create(&FindingLabels { severity, rule: "all".to_owned() }).set(0);
+    }
+    for (severity, rule) in api.told() {
+        findings.get_or_create(&FindingLabels { severity, rule }).inc();
+        findings.get_or_create(&FindingLabels { severity, rule: "all".to_owned() }).inc();
+    }
+}
+
 pub(super) fn add(registry: &mut Registry, api: &Api) {
     let nodes = Family::<PresenceLabel, Gauge>::default();
     let leases = Family::<LeaseLabels, Gauge>::default();

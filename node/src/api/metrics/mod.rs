@@ -51,6 +51,7 @@ pub(super) fn text(api: &Api, detail: Detail) -> Result<String, fmt::Error> {
     lanes::add_drivers(registry, &api.node);
     lanes::add_ingest(registry, &api.node);
     cluster::add(registry, api);
+    cluster::add_findings(registry, api);
     let mut text = String::new();
     encode(&mut text, &all)?;
     Ok(text)
