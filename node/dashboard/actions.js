@@ -122,7 +122,15 @@ export function ask({ kind, target, options = {}, fields, asked, id, done }) {
   async function act() {
     busy = true;
     check();
-    if (who) localStorage.setItem('speedtrap-who', who.value.trim());
+    if (who && who.value.trim() !== ownName()) {
+      // The node takes an order only from whoever had it previewed.
+      localStorage.setItem('speedtrap-who', who.value.trim());
+      await look();
+      if (preview?.confirm_text !== typed.value.trim()) {
+        busy = false;
+        return check();
+      }
+    }
     tell(said, doing);
     bar.hidden = false;
     asked?.set(target, { kind, id });

@@ -17,6 +17,8 @@ const GONE_WITHIN: Duration = Duration::from_secs(10);
 
 /// It is shown as lost with its last data, a finding says so, and goes when it is back.
 pub(crate) async fn a_killed_node_is_lost_and_found(stage: &mut Stage<'_>) -> Result<()> {
+    stage.browser.open(&format!("{}/?loss#/overview", stage.url("node-1")?)).await?;
+    stage.browser.until("the page is live", LIMIT, LIVE).await?;
     stage.browser.until("nothing is to be found", LIMIT, "return !document.querySelector('[data-testid=\"finding\"]')").await?;
     let before = Shown::read(&stage.browser).await?;
     stage.cluster.kill("node-3").await?;

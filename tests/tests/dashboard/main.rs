@@ -4,6 +4,7 @@ mod equality;
 mod look;
 mod loss;
 mod many;
+mod operate;
 mod shown;
 
 use std::net::{Ipv4Addr, TcpListener};
@@ -29,6 +30,8 @@ const LIVE: &str = r#"return document.querySelector('[data-testid="live-state"]'
 
 /// Everything that a step works with.
 struct Stage<'a> {
+    sandbox: &'a Sandbox,
+    traffic: Traffic,
     cluster: Cluster<'a>,
     browser: Browser,
 }
@@ -52,7 +55,7 @@ impl Stage<'_> {
 async fn the_dashboard_shows_what_is_and_does_what_it_is_told() -> Result<()> {
     let sandbox = Sandbox::up_with_shards(SHARDS).await?;
     let mix = Mix { seed: 21, violations: 0.5, bad_numbers: 0.0, unknown_plates: 10 };
-    Traffic::begin(&sandbox, DRIVERS, mix).await?;
+    let traffic = Traffic::begin(&sandbox, DRIVERS, mix).await?;
     let port = free_port()?;
     let settings = move |name: &str, command: &mut Command| {
         match name {
@@ -67,12 +70,12 @@ async fn the_dashboard_shows_what_is_and_does_what_it_is_told() -> Result<()> {
     cluster.start(&["node-1", "node-2", "node-3"]).await?;
     cluster.fair(LIMIT).await?;
     cluster.idle(LIMIT).await?;
-    play(cluster).await?;
+    play(&sandbox, cluster, traffic).await?;
     sandbox.end().await
 }
 
-async fn play(cluster: Cluster<'_>) -> Result<()> {
-    let mut stage = Stage { cluster, browser: Browser::start().await? };
+async fn play(sandbox: &Sandbox, cluster: Cluster<'_>, traffic: Traffic) -> Result<()> {
+    let mut stage = Stage { sandbox, traffic, cluster, browser: Browser::start().await? };
     let begun = Instant::now();
     if let Err(error) = steps(&mut stage).await {
         stage.browser.picture("dashboard-failed").await?;
@@ -87,6 +90,8 @@ async fn play(cluster: Cluster<'_>) -> Result<()> {
 async fn steps(stage: &mut Stage<'_>) -> Result<()> {
     equality::paints_within_a_second(stage).await.context("the first paint")?;
     equality::equals_the_commands(stage).await.context("the overview beside the commands")?;
+    operate::an_actor_of_another_node_is_killed(stage).await.context("an actor killed through the page")?;
+    operate::dead_letters_go_back_once(stage).await.context("dead letters put back through the page")?;
     loss::a_killed_node_is_lost_and_found(stage).await.context("a killed node")?;
     loss::a_page_without_its_node_says_so(stage).await.context("a page without its node")?;
     look::fits_small_and_large_windows(stage).await.context("windows and colours")?;
