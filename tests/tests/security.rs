@@ -244,7 +244,7 @@ async fn what_is_no_request_of_our_page_is_refused(far: &Far, cookie: &str) -> R
     let csrf = csrf.context("csrf")?;
     let (csrf, origin) = (("x-speedtrap-csrf", csrf.as_str()), ("origin", far.node.url.as_str()));
     let evil = ("origin", "https://evil.example");
-    let long = format!(r#"{{"load_id":"{}"}}"#, "x".repeat(2 << 20));
+    let long = format!(r#"{{"load_id":"{}"}}"#, "x".repeat(32 << 10));
     for (headers, body, status) in [
         (vec![JSON, cookie, csrf, origin], LOAD, 202),
         (vec![JSON, cookie, csrf], LOAD, 403),

@@ -6,6 +6,7 @@ mod loss;
 mod many;
 mod operate;
 mod shown;
+mod signing_in;
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
