@@ -127,7 +127,7 @@ fn render(page: &Page<'_>) -> String {
     let mut out = format!(
         "{} readings a second, {} % violations, {} shards, in {}; prices of {}, in US dollars a month\n\n",
         load.events_per_second,
-        load.violations * 100.0,
+        (load.violations * 1_000.0).round() / 10.0,
         load.shards,
         page.region,
         page.prices_as_of

@@ -99,7 +99,7 @@ pub(crate) fn bill(load: &Load, prices: &Prices) -> Bill {
         let what = format!("{violations:.0} texts of {} parts, with the carriers' fees", self::parts(load.text_characters));
         add("SNS", what, parts * (prices.sms.part + prices.sms.carrier_fee));
     }
-    add("EC2", format!("{} nodes", load.nodes), f64::from(load.nodes) * HOURS * prices.ec2.instance_hour);
+    add("EC2", format!("machines {}", load.nodes), f64::from(load.nodes) * HOURS * prices.ec2.instance_hour);
     if load.redshift_nodes > 0 {
         let n = load.redshift_nodes;
         add("Redshift", format!("{n} nodes for the drivers alone"), f64::from(n) * HOURS * prices.redshift.node_hour);
@@ -120,7 +120,7 @@ fn iot(load: &Load, prices: &Prices, events: f64, add: &mut impl FnMut(&'static 
     let dollars = events / MILLION * each + minutes / MILLION * prices.iot.million_minutes_connected;
     add(
         "IoT Core",
-        format!("{:.1} million readings of {} devices, one rule and one action each", events / MILLION, load.devices),
+        format!("{:.1} million readings, connected devices {}, one rule and one action each", events / MILLION, load.devices),
         dollars,
     );
 }
