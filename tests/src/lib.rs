@@ -14,6 +14,7 @@ pub mod endpoints;
 pub mod evidence;
 pub mod figures;
 pub mod https;
+pub mod iam;
 pub mod lease_log;
 pub mod leases;
 pub mod letters;

@@ -131,6 +131,7 @@ def main():
 
     import dynamodb_patch
     import firehose_patch
+    import iam_patch
     import iot_patch
     import kinesis_patch
     import mqtt_patch
@@ -139,6 +140,7 @@ def main():
     kinesis_patch.apply(limits=arguments.limits)
     dynamodb_patch.apply()
     firehose_patch.apply()
+    iam_patch.apply()
     iot_patch.apply()
     mqtt_patch.apply(mqtt)
     sns_patch.apply()

@@ -23,6 +23,8 @@ THING = "RTRPIIOT"
 POLICY = "rtr-iot-device"
 TOPIC = "rtr/iot/trafficdata"
 TEMPLATE_BODY_LIMIT = 51_200
+# The local cloud listens on loopback without TLS; a bucket that demands it would refuse everybody.
+LOCAL = {"RequireTls": "false"}
 
 
 class TemplateLoader(yaml.SafeLoader):
@@ -90,6 +92,8 @@ def find_missing(cloudformation, body, parameters):
         switched_off.add("HasRawTable")
     if not parameters.get("OperatorEmail"):
         switched_off.add("HasOperatorEmail")
+    if parameters.get("RequireTls") == "false":
+        switched_off.add("RequiresTls")
     missing = []
     for name, resource in template["Resources"].items():
         if resource.get("Condition") in switched_off:
@@ -123,7 +127,7 @@ def register_device(iot, endpoint, folder):
 
 def main():
     arguments = parse_arguments()
-    parameters = dict(parameter.split("=", 1) for parameter in arguments.parameter)
+    parameters = LOCAL | dict(parameter.split("=", 1) for parameter in arguments.parameter)
     with open(arguments.template, encoding="utf-8") as file:
         body = file.read()
     if len(body.encode()) > TEMPLATE_BODY_LIMIT:

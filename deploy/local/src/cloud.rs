@@ -32,11 +32,12 @@ const PROVISION_LIMIT: Duration = Duration::from_secs(120);
 const AUDIT_LIMIT: Duration = Duration::from_secs(300);
 
 const TEMPLATE: &str = include_str!("../../aws/speedtrap.yaml");
-const SCRIPTS: [(&str, &str); 10] = [
+const SCRIPTS: [(&str, &str); 11] = [
     ("cloud.py", include_str!("../cloud/cloud.py")),
     ("kinesis_patch.py", include_str!("../cloud/kinesis_patch.py")),
     ("dynamodb_patch.py", include_str!("../cloud/dynamodb_patch.py")),
     ("firehose_patch.py", include_str!("../cloud/firehose_patch.py")),
+    ("iam_patch.py", include_str!("../cloud/iam_patch.py")),
     ("iot_patch.py", include_str!("../cloud/iot_patch.py")),
     ("mqtt_patch.py", include_str!("../cloud/mqtt_patch.py")),
     ("sns_patch.py", include_str!("../cloud/sns_patch.py")),
@@ -71,11 +72,21 @@ pub(crate) struct Device {
     pub(crate) topic: String,
 }
 
+/// The template's roles for nodes that run all lanes, and for the loader.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Roles {
+    #[serde(rename = "NodeRoleArn")]
+    pub(crate) node: String,
+    #[serde(rename = "LoaderRoleArn")]
+    pub(crate) loader: String,
+}
+
 #[derive(Deserialize)]
 struct Provisioned {
     resources: usize,
     missing: Vec<Missing>,
     device: Device,
+    outputs: Roles,
 }
 
 #[derive(Deserialize)]
@@ -122,7 +133,7 @@ impl Cloud {
     }
 
     /// Creates the stack and the device's certificate. Says which resources did not come out, and why.
-    pub(crate) fn provision(&self, launcher: &Launcher, shards: u32) -> Result<Device> {
+    pub(crate) fn provision(&self, launcher: &Launcher, shards: u32) -> Result<(Device, Roles)> {
         let step = Step::start("creating everything from deploy/aws/speedtrap.yaml");
         let mut command = self.script("provision.py");
         command.arg("--template").arg(self.scripts.join("speedtrap.yaml")).arg("--keys").arg(&self.keys);
@@ -134,7 +145,7 @@ impl Cloud {
         for Missing { resource, kind, why } in &provisioned.missing {
             eprintln!("warning: the local cloud has no {resource} ({kind}): {why}");
         }
-        Ok(provisioned.device)
+        Ok((provisioned.device, provisioned.outputs))
     }
 
     /// Counts what arrived where.
@@ -157,6 +168,19 @@ fn script_command(python: &Path, scripts: &Path, name: &str, endpoint: Option<&s
     command.arg("-B").arg(scripts.join(name)).env_remove("PYTHONPATH").env_remove("PYTHONHOME").env("PYTHONNOUSERSITE", "1");
     aws_environment(&mut command, endpoint);
     command
+}
+
+/// Lets a child call as a role of the template, so that the local cloud's IAM holds it to what it may do on AWS. The SDK takes the
+/// role on by itself, and again before its session ends.
+pub(crate) fn call_as(command: &mut Command, role_arn: &str, name: &str, folder: &Path) -> Result<()> {
+    let profile = folder.join(format!("{name}.aws"));
+    let text = format!(
+        "[profile root]\naws_access_key_id = {ACCESS_KEY_ID}\naws_secret_access_key = {SECRET_ACCESS_KEY}\n\n\
+         [default]\nrole_arn = {role_arn}\nrole_session_name = {name}\nsource_profile = root\n"
+    );
+    fs::write(&profile, text).with_context(|| format!("failed to write `{}`", profile.display()))?;
+    command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY").env("AWS_CONFIG_FILE", profile);
+    Ok(())
 }
 
 /// Points a child at the local cloud and at nothing else: whatever AWS settings the caller has must not leak in.

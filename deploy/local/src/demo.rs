@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
-    cloud::aws_environment,
+    cloud::{aws_environment, call_as},
     fleet::Fleet,
     interrupt,
     node::Answers,
@@ -174,6 +174,7 @@ impl<'a> Demo<'a> {
     fn load_drivers(&mut self, file: &Path) -> Result<u64> {
         let step = Step::start("loading drivers through Firehose and S3 into the warehouse");
         let mut command = self.command(&self.programs.loader);
+        call_as(&mut command, &self.stack.roles.loader, "loader", &self.work)?;
         command.arg("load").arg(file).args(["--json", "--rejects-dir"]).arg(self.work.join("rejects"));
         command.arg("--state-dir").arg(self.work.join("loader"));
         command.env("SPEEDTRAP_LOADER_WAREHOUSE__URL", self.stack.warehouse.url());

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
-    cloud::aws_environment,
+    cloud::{aws_environment, call_as},
     interrupt,
     process::{Launcher, Process, Spec},
     report::NodeCounts,
@@ -99,6 +99,7 @@ impl Node {
         command.current_dir(folder).env("SPEEDTRAP_WAREHOUSE__URL", stack.warehouse.url());
         command.env("SPEEDTRAP_DASHBOARD__AUDIT_FILE", folder.join(format!("audit-{name}.ndjson")));
         aws_environment(&mut command, Some(&stack.cloud.endpoint));
+        call_as(&mut command, &stack.roles.node, name, folder)?;
         Ok((launcher.spawn(Spec::new(name, command))?, ready))
     }
 

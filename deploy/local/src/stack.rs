@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::{
-    cloud::{self, Cloud, Device},
+    cloud::{self, Cloud, Device, Roles},
     install,
     process::{Launcher, stop_all},
     run_folder::RunFolder,
@@ -21,6 +21,7 @@ pub(crate) struct Stack {
     pub(crate) cloud: Cloud,
     pub(crate) warehouse: Warehouse,
     pub(crate) device: Device,
+    pub(crate) roles: Roles,
 }
 
 /// The contents of endpoints.json. The credentials may read and write everything.
@@ -57,8 +58,8 @@ impl Stack {
         let python = install::cloud_python(launcher)?;
         let warehouse = Warehouse::start(launcher, folder, &python)?;
         let cloud = Cloud::start(launcher, folder, &python)?;
-        let device = cloud.provision(launcher, shards)?;
-        Ok(Self { cloud, warehouse, device })
+        let (device, roles) = cloud.provision(launcher, shards)?;
+        Ok(Self { cloud, warehouse, device, roles })
     }
 
     pub(crate) fn write_endpoints(&self, path: &Path, dashboard_urls: &[String], node_pids: &[u32]) -> Result<()> {
