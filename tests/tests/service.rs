@@ -19,8 +19,8 @@ use speedtrap_tests::sandbox::Sandbox;
 
 /// The value of a key of a unit, the last one if there are several.
 fn setting<'a>(unit: &'a str, key: &str) -> Result<&'a str> {
-    let values = unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
-    values.last().with_context(|| format!("the unit has no {key}"))
+    let mut values = unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    values.next_back().with_context(|| format!("the unit has no {key}"))
 }
 
 fn unit() -> Result<String> {
