@@ -9,6 +9,7 @@ mod cost;
 mod doctor;
 mod exit;
 mod findings;
+mod forget;
 mod ready;
 mod run;
 mod signals;

@@ -10,6 +10,7 @@ mod dead_letters;
 mod device;
 mod doctor;
 mod drain;
+mod forget;
 mod https;
 mod manual;
 mod nodes;
@@ -121,6 +122,18 @@ It reads the tables, the streams and the archive with your own access to AWS, an
 is given. Exit codes: 0 told, 3 told with gaps (something could not be looked at), 4 nothing is known of it, 5 AWS refused,
 69 AWS cannot be reached.")]
     Trace(trace::TraceArgs),
+    /// Deletes what is kept of one driver, and tells what remains in streams, backups and the archive, and until when.
+    #[command(after_help = "\
+Examples:
+  speedtrap forget 4-2288B --reason 'request 12' --dry-run
+  speedtrap forget 4-2288B --reason 'request 12'
+  speedtrap forget 4-2288B --reason 'request 12' --yes --json
+
+Deletes violations, raw events, alerts and dead letters of the plate with your own access to AWS, and has all nodes empty their driver
+caches. It reads the tables of violations and letters and the archive once, whole. Delete the driver's row in the warehouse first, or the
+next violation brings the driver back. Exit codes: 0 deleted, 3 something has to be looked at or done again, 4 there is nothing of it,
+5 not confirmed, or AWS refused, 69 AWS cannot be reached.")]
+    Forget(forget::ForgetArgs),
     /// Has a node finish what it has begun, hand its leases over and exit.
     #[command(after_help = "\
 Examples:
@@ -192,6 +205,7 @@ impl Cli {
             Command::Completions(args) => Ok(manual::completions(&args)),
             Command::Man(args) => manual::man(&args),
             Command::Trace(args) => trace::trace(&args),
+            Command::Forget(args) => forget::forget(&args),
             Command::Drain(args) => drain::drain(&args),
             Command::Token(args) => token::token(args),
             Command::Doctor(args) => doctor::doctor(&args),

@@ -28,7 +28,10 @@ pub(crate) struct Clients {
 
 impl Clients {
     /// Makes them; nothing is called yet but the chain of credentials.
-    pub(super) async fn from_environment() -> Result<Self, Stop> {
+    ///
+    /// # Errors
+    /// When no region is set.
+    pub(crate) async fn from_environment() -> Result<Self, Stop> {
         let (sdk, place) = sdk_config().await?;
         Ok(Self::new(&sdk, place))
     }

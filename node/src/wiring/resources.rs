@@ -165,6 +165,22 @@ pub(crate) fn chain<E: Error + 'static, R: fmt::Debug + 'static>(error: &SdkErro
     parts.join(": ")
 }
 
+/// The bucket of the archive, also where its name is left to the account.
+///
+/// # Errors
+/// When it is not set, and the account cannot be found out.
+pub(crate) async fn archive_bucket(config: &NodeConfig, clients: &Clients) -> Result<String, Stop> {
+    if !config.archive.bucket.is_empty() {
+        return Ok(config.archive.bucket.clone());
+    }
+    let table = &config.dynamodb.dead_letters_table;
+    let answer = clients.dynamodb.describe_table().table_name(table).send().await;
+    let answer = answer.map_err(|error| refusal(&format!("cannot look at table `{table}`"), &error, &clients.place))?;
+    let mut found = Found::default();
+    found.learn(answer.table().and_then(|table| table.table_arn()));
+    Ok(format!("rtr-iot-archive-{}", found.account()?))
+}
+
 fn account_of(arn: &str) -> Option<String> {
     arn.split(':').nth(4).filter(|account| !account.is_empty()).map(str::to_owned)
 }

@@ -27,7 +27,10 @@ struct WarehouseSecret {
 }
 
 /// Joins the warehouse. One that is down is only told of: lanes wait for it, and come back with it.
-pub(super) async fn directory(config: &NodeConfig, clients: &Clients) -> Result<Arc<dyn DriverDirectory>, Stop> {
+///
+/// # Errors
+/// When it is not known where the warehouse is.
+pub(crate) async fn directory(config: &NodeConfig, clients: &Clients) -> Result<Arc<dyn DriverDirectory>, Stop> {
     let warehouse = &config.warehouse;
     let url = url(warehouse, clients).await?;
     let options = WarehouseOptions {
