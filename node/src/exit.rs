@@ -6,9 +6,10 @@ use std::process::ExitCode;
 /// The exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Exit {
+pub enum Exit {
     Ok = 0,
     Failed = 1,
+    Usage = 2,
     Unhealthy = 3,
     NotFound = 4,
     Refused = 5,
@@ -20,30 +21,35 @@ pub(crate) enum Exit {
 
 /// Why a command ended without doing its work: what, why, and what next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Stop {
-    pub(crate) exit: Exit,
-    pub(crate) what: String,
-    pub(crate) why: Option<String>,
-    pub(crate) next: Option<String>,
+pub struct Stop {
+    pub exit: Exit,
+    pub what: String,
+    pub why: Option<String>,
+    pub next: Option<String>,
 }
 
 impl Stop {
-    pub(crate) fn new(exit: Exit, what: impl Into<String>) -> Self {
+    /// What could not be done.
+    pub fn new(exit: Exit, what: impl Into<String>) -> Self {
         Self { exit, what: what.into(), why: None, next: None }
     }
 
+    /// Adds why.
     #[must_use]
-    pub(crate) fn why(mut self, why: impl fmt::Display) -> Self {
+    pub fn why(mut self, why: impl fmt::Display) -> Self {
         self.why = Some(why.to_string());
         self
     }
 
+    /// Adds what to do about it.
     #[must_use]
-    pub(crate) fn next(mut self, next: impl Into<String>) -> Self {
+    pub fn next(mut self, next: impl Into<String>) -> Self {
         self.next = Some(next.into());
         self
     }
 }
+
+impl std::error::Error for Stop {}
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {

@@ -198,6 +198,22 @@ impl TraceDesk {
         Ok((page.items().iter().find_map(event), page.last_evaluated_key.map(ScanPlace)))
     }
 
+    /// One page of all stored violations; `None` stands for an item that is none.
+    ///
+    /// # Errors
+    /// When the speeding table cannot be read.
+    pub async fn page(&self, from: Option<ScanPlace>) -> Result<(Vec<Option<SpeedEvent>>, Option<ScanPlace>), RemoteFailure> {
+        let from = from.map(|ScanPlace(key)| key);
+        let page = self
+            .caller(&self.speeding_table)
+            .retried("dynamodb Scan", || {
+                self.dynamodb.scan().table_name(&self.speeding_table).set_exclusive_start_key(from.clone()).send()
+            })
+            .await
+            .map_err(|failed| failed.failure)?;
+        Ok((page.items().iter().map(event).collect(), page.last_evaluated_key.map(ScanPlace)))
+    }
+
     /// Up to 1,000 objects of the archive after a key, in the order of their keys, and whether there are more.
     ///
     /// # Errors

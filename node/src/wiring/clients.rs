@@ -56,7 +56,7 @@ impl Clients {
     }
 
     /// The limits of a call, and who it is noted for.
-    pub(super) fn limits(&self, user: &'static str) -> CallLimits {
+    pub(crate) fn limits(&self, user: &'static str) -> CallLimits {
         let backoff = Backoff { first: Duration::from_millis(100), most: Duration::from_secs(2) };
         let budget = RetryBudget { backoff, most_elapsed: super::CALL_BUDGET };
         CallLimits { timeout: super::CALL_TIMEOUT, budget, calls: self.calls.of(user) }

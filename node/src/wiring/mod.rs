@@ -33,7 +33,7 @@ pub(crate) use cluster::{ClusterParts, now_ms};
 pub(crate) use dashboard::dashboard_parts;
 pub(crate) use resources::{archive_bucket, chain, refusal};
 pub(crate) use trace::{TraceTools, trace_tools};
-pub(crate) use warehouse::{directory as driver_directory, url as warehouse_url};
+pub(crate) use warehouse::{connections as warehouse_connections, directory as driver_directory, url as warehouse_url};
 
 /// One try of a call; the connection within it has 2 s.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);

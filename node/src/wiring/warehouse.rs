@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
-use speedtrap_actors::adapters::{CallLimits, RedshiftDriverDirectory, WarehouseError, WarehouseOptions, warehouse_pool};
+use speedtrap_actors::adapters::{
+    CallLimits, RedshiftDriverDirectory, WarehouseError, WarehouseOptions, WarehousePool, warehouse_pool,
+};
 use speedtrap_actors::domain::PlateKey;
 use speedtrap_actors::flow::RetryBudget;
 use speedtrap_actors::ports::DriverDirectory;
@@ -32,18 +34,7 @@ struct WarehouseSecret {
 /// When it is not known where the warehouse is.
 pub(crate) async fn directory(config: &NodeConfig, clients: &Clients) -> Result<Arc<dyn DriverDirectory>, Stop> {
     let warehouse = &config.warehouse;
-    let url = url(warehouse, clients).await?;
-    let options = WarehouseOptions {
-        application_name: format!("speedtrap {}", config.node.name),
-        max_connections: warehouse.pool_size,
-        connect_timeout: warehouse.connect_timeout,
-        statement_timeout: warehouse.query_timeout,
-        ca_file: (!warehouse.ca_file.is_empty()).then(|| PathBuf::from(&warehouse.ca_file)),
-    };
-    let pool = warehouse_pool(&url, &options).map_err(|error| match error {
-        WarehouseError::Certificates { .. } => bad("warehouse.ca_file", &error),
-        error => bad("warehouse", &error),
-    })?;
+    let pool = connections(config, clients, &format!("speedtrap {}", config.node.name)).await?;
     let limits = clients.limits("driver_lookup");
     let tried_once = RetryBudget { most_elapsed: Duration::ZERO, ..limits.budget };
     let once = CallLimits { timeout: warehouse.connect_timeout, budget: tried_once, ..limits.clone() };
@@ -53,6 +44,26 @@ pub(crate) async fn directory(config: &NodeConfig, clients: &Clients) -> Result<
     }
     let limits = CallLimits { timeout: warehouse.query_timeout, ..limits };
     Ok(Arc::new(RedshiftDriverDirectory::watched(pool, limits)))
+}
+
+/// Connections under a name of their own; none is made yet.
+///
+/// # Errors
+/// When it is not known where the warehouse is.
+pub(crate) async fn connections(config: &NodeConfig, clients: &Clients, name: &str) -> Result<WarehousePool, Stop> {
+    let warehouse = &config.warehouse;
+    let url = url(warehouse, clients).await?;
+    let options = WarehouseOptions {
+        application_name: name.to_owned(),
+        max_connections: warehouse.pool_size,
+        connect_timeout: warehouse.connect_timeout,
+        statement_timeout: warehouse.query_timeout,
+        ca_file: (!warehouse.ca_file.is_empty()).then(|| PathBuf::from(&warehouse.ca_file)),
+    };
+    warehouse_pool(&url, &options).map_err(|error| match error {
+        WarehouseError::Certificates { .. } => bad("warehouse.ca_file", &error),
+        error => bad("warehouse", &error),
+    })
 }
 
 /// The warehouse's URL, from the first place that is set.
