@@ -92,6 +92,7 @@ fn dependencies_point_one_way() -> Result<()> {
         ("speedtrap-local", &[]),
         ("speedtrap-loader", &["speedtrap-actors"]),
         ("speedtrap-node", &["speedtrap-actors"]),
+        ("speedtrap-sql", &["speedtrap-actors", "speedtrap-node"]),
         ("speedtrap-tests", &["speedtrap-actors", "speedtrap-loader", "speedtrap-node"]),
     ]
     .into();
@@ -110,6 +111,7 @@ fn dependencies_point_one_way() -> Result<()> {
             // A package may depend on itself to switch on a feature for its own tests.
             let is_ours = dependency.starts_with("speedtrap-") && *dependency != name;
             ensure!(!is_ours || allowed[name].contains(dependency), "{name} must not depend on {dependency}");
+            ensure!(name == "speedtrap-sql" || *dependency != "datafusion", "{name} must stay small: no {dependency}");
             let is_aws = dependency.starts_with("aws-");
             let may_not = ["speedtrap-device", "speedtrap-local", "speedtrap-data"].contains(&name);
             ensure!(!(is_aws && may_not), "{name} must not depend on {dependency}");
