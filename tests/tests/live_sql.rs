@@ -1,0 +1,489 @@
+//! `speedtrap-sql` over the live streams, while nodes consume them: the examples of the README tell what plain clients count, persons
+//! are masked, nothing is written, and a long query in windows needs little memory and holds no lane up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, bail, ensure};
+use aws_sdk_kinesis::types::Record;
+use base64::Engine as _;
+use serde_json::{Value, json};
+use speedtrap_tests::commands::{Ended, run};
+use speedtrap_tests::deadline::eventually;
+use speedtrap_tests::drivers_file::DriversFile;
+use speedtrap_tests::evidence::{Evidence, SPEEDING_TABLE, items};
+use speedtrap_tests::figures::say;
+use speedtrap_tests::node::Node;
+use speedtrap_tests::process::Process;
+use speedtrap_tests::programs;
+use speedtrap_tests::sandbox::Sandbox;
+use speedtrap_tests::streams::{self, ERROR_STREAM, IN_STREAM, OUT_STREAM};
+use tokio::process::Command;
+use tokio::time::{Instant, sleep};
+
+const LIMIT: Duration = Duration::from_secs(120);
+const DRIVERS: usize = 40;
+const READINGS: usize = 2_000;
+const BAD: usize = 7;
+const UNDELIVERED: usize = 5;
+/// Records of the query in windows; more may be asked for by the environment.
+const RECORDS: usize = 20_000;
+const WINDOW: Duration = Duration::from_secs(5);
+/// The engine's own bound is 256 MiB; the rest is code, most of it of a debug build, and the pages that are read.
+const MOST_RSS_KIB: u64 = 400 * 1024;
+/// How much further a lane may be behind for a moment, on a machine that does other things, too.
+const LAG_MARGIN_MS: u64 = 5_000;
+
+fn sql(sandbox: &Sandbox, arguments: &[&str]) -> Result<Command> {
+    let mut command = programs::command("speedtrap-sql")?;
+    sandbox.endpoints.aws_environment(&mut command);
+    command.env("SPEEDTRAP_WAREHOUSE__URL", &sandbox.endpoints.warehouse_url);
+    command.env("SPEEDTRAP_DASHBOARD__AUDIT_FILE", audit_file(sandbox));
+    command.args(arguments);
+    Ok(command)
+}
+
+fn audit_file(sandbox: &Sandbox) -> std::path::PathBuf {
+    sandbox.folder().join("audit-sql.ndjson")
+}
+
+async fn asked(sandbox: &Sandbox, arguments: &[&str]) -> Result<Ended> {
+    run(sql(sandbox, arguments)?).await
+}
+
+/// The rows of a statement.
+async fn rows(sandbox: &Sandbox, arguments: &[&str]) -> Result<Vec<Value>> {
+    let ended = asked(sandbox, &[&["--json"], arguments].concat()).await?;
+    ensure!(ended.code == Some(0), "{arguments:?}: {ended:?}");
+    let rows: Value = serde_json::from_str(&ended.out).with_context(|| format!("no JSON: {ended:?}"))?;
+    rows.as_array().cloned().context("an array")
+}
+
+fn reading(id: &str, plate: &str, city: usize, speed: usize) -> (String, Vec<u8>) {
+    let cities = [("Ames", "Iowa"), ("Boone", "Iowa"), ("Foxgallow", "Ohio"), ("Pebblestow", "Utah"), ("Mill, \"Old\"", "Ohio")];
+    let (city, state) = cities[city % cities.len()];
+    let reading = json!({"iottimestamp": "2026-01-01 00:00:00.5", "licensePlate": plate, "longitude": "-93.6", "latitude": "41.6",
+        "city": city, "state": state, "speed": speed.to_string(), "eventId": id});
+    (plate.to_owned(), reading.to_string().into_bytes())
+}
+
+/// Readings of known and unknown plates, records that are no readings, and what the rule could not deliver.
+async fn fill(sandbox: &Sandbox) -> Result<()> {
+    let reading = |n: usize| {
+        // Every eleventh plate is nobody's.
+        let plate = if n.is_multiple_of(11) { format!("NOBODY-{}", n % 5) } else { format!("SQL-{}", n % DRIVERS) };
+        reading(&format!("sql-{n}"), &plate, n, 50 + n * 7 % 60)
+    };
+    let mut records: Vec<_> = (0..READINGS).map(reading).collect();
+    records.extend((0..BAD).map(|n| (format!("bad-{n}"), format!("{{\"speed\":\"{n}\"}}").into_bytes())));
+    streams::put(&sandbox.clients.kinesis, IN_STREAM, &records).await?;
+    let undelivered = |n: usize| {
+        let payload = base64::engine::general_purpose::STANDARD.encode(format!("no reading {n}"));
+        let failures = [json!({"failedAction": "KinesisAction", "errorMessage": if n == 0 { "no plate" } else { "too long" }})];
+        let record = json!({"ruleName": "rtr_iot_trafficdata", "base64OriginalPayload": payload, "failures": failures});
+        (format!("error-{n}"), record.to_string().into_bytes())
+    };
+    streams::put(&sandbox.clients.kinesis, ERROR_STREAM, &(0..UNDELIVERED).map(undelivered).collect::<Vec<_>>()).await
+}
+
+/// The statements of the README, by the comment before each.
+fn examples() -> Result<BTreeMap<String, String>> {
+    let readme = std::fs::read_to_string(programs::workspace().join("README.md"))?;
+    let mut examples = BTreeMap::new();
+    for block in readme.split("```sql\n").skip(1) {
+        let block = block.split("```").next().unwrap_or_default();
+        for statement in block.split(';').map(str::trim).filter(|statement| !statement.is_empty()) {
+            let (title, text) = statement.split_once('\n').context("a title and a statement")?;
+            let title = title.strip_prefix("-- ").with_context(|| format!("`{title}` is no title"))?;
+            ensure!(examples.insert(title.to_owned(), text.to_owned()).is_none(), "{title} stands there twice");
+        }
+    }
+    Ok(examples)
+}
+
+/// What plain clients see.
+struct Seen {
+    readings: Vec<Record>,
+    violations: Vec<Value>,
+    errors: usize,
+    evidence: Evidence,
+    /// Plates and event ids of the table.
+    stored: Vec<(String, String)>,
+    /// The state of each driver, by plate.
+    drivers: BTreeMap<String, String>,
+    shard_of: BTreeMap<String, usize>,
+    bad_of: BTreeMap<String, usize>,
+}
+
+impl Seen {
+    async fn look(sandbox: &Sandbox) -> Result<Self> {
+        let kinesis = &sandbox.clients.kinesis;
+        let (mut shard_of, mut bad_of, mut readings) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        for (shard, records) in streams::records_by_shard(kinesis, IN_STREAM).await? {
+            shard_of.insert(shard.clone(), records.len());
+            bad_of.insert(shard, records.iter().filter(|record| event(record).is_none()).count());
+            readings.extend(records);
+        }
+        let violations = streams::all_records(kinesis, OUT_STREAM).await?;
+        let violations =
+            violations.iter().map(|record| Ok(serde_json::from_slice(record.data.as_ref())?)).collect::<Result<_>>()?;
+        let text = |item: &std::collections::HashMap<String, aws_sdk_dynamodb::types::AttributeValue>, name: &str| {
+            item.get(name).and_then(|value| value.as_s().ok()).cloned().unwrap_or_default()
+        };
+        let stored = items(&sandbox.clients.dynamodb, SPEEDING_TABLE).await?;
+        let (client, connection) = tokio_postgres::connect(&sandbox.endpoints.warehouse_url, tokio_postgres::NoTls).await?;
+        let connection = tokio::spawn(connection);
+        let drivers = client.query("SELECT licenseplate, state FROM public.rtr_iot_driver_data", &[]).await?;
+        let drivers = drivers.iter().map(|row| (row.get(0), row.get(1))).collect();
+        drop(client);
+        connection.await??;
+        Ok(Self {
+            readings,
+            violations,
+            errors: streams::all_records(kinesis, ERROR_STREAM).await?.len(),
+            evidence: sandbox.evidence().await?,
+            stored: stored.iter().map(|item| (text(item, "licensePlate"), text(item, "eventId"))).collect(),
+            drivers,
+            shard_of,
+            bad_of,
+        })
+    }
+
+    /// What an example must tell.
+    fn expected(&self, title: &str) -> Result<Vec<Value>> {
+        let text = |value: &Value, name: &str| value[name].as_str().unwrap_or_default().to_owned();
+        Ok(match title {
+            "where people speed, over the last quarter of an hour" => {
+                let mut cities = BTreeMap::<String, (u64, u64)>::new();
+                for violation in &self.violations {
+                    let (count, fastest) = cities.entry(text(violation, "city")).or_default();
+                    *count += 1;
+                    *fastest = (*fastest).max(violation["speed"].as_u64().unwrap_or_default());
+                }
+                cities
+                    .into_iter()
+                    .map(|(city, (n, max))| json!({"city": city, "count(*)": n, "max(violations.speed)": max}))
+                    .collect()
+            }
+            "what each shard got, and how much of it is no reading" => {
+                let row = |(shard, n): (&String, &usize)| json!({"shard": shard, "records": n, "bad": self.bad_of[shard]});
+                self.shard_of.iter().map(row).collect()
+            }
+            "the share of violations by state" => {
+                let mut states = BTreeMap::<String, (u64, u64)>::new();
+                for event in self.readings.iter().filter_map(event) {
+                    let (all, above) = states.entry(text(&event, "state")).or_default();
+                    *all += 1;
+                    *above += u64::from(text(&event, "speed").parse::<u64>()? > 75);
+                }
+                states.into_iter().map(|(state, (all, above))| json!({"state": state, "readings": all, "above": above})).collect()
+            }
+            "how many drivers were caught how often, with no plate shown" => {
+                let mut plates = BTreeMap::<String, BTreeSet<String>>::new();
+                for violation in &self.violations {
+                    plates.entry(text(violation, "licensePlate")).or_default().insert(text(violation, "eventId"));
+                }
+                let mut times = BTreeMap::<usize, u64>::new();
+                plates.values().for_each(|events| *times.entry(events.len()).or_default() += 1);
+                times.into_iter().map(|(times, plates)| json!({"times": times, "plates": plates})).collect()
+            }
+            "why the rule could not deliver" => {
+                let reason = |why: &str| format!("IoT rule rtr_iot_trafficdata failed: KinesisAction: {why}");
+                ensure!(self.errors == UNDELIVERED, "{} records are on the error stream", self.errors);
+                vec![
+                    json!({"reason": reason("no plate"), "messages": 1}),
+                    json!({"reason": reason("too long"), "messages": UNDELIVERED - 1}),
+                ]
+            }
+            "violations by the state where the car is registered" => {
+                let mut states = BTreeMap::<&str, u64>::new();
+                for (plate, _) in &self.stored {
+                    if let Some(state) = self.drivers.get(plate) {
+                        *states.entry(state).or_default() += 1;
+                    }
+                }
+                states.into_iter().map(|(state, n)| json!({"state": state, "violations": n})).collect()
+            }
+            "texted, but not in the archive yet" => {
+                let published = self.evidence.published.keys();
+                let missing = published.filter(|id| !self.evidence.archived.contains_key(*id)).count();
+                vec![json!({"missing": missing})]
+            }
+            other => bail!("nobody counts what the README's `{other}` must tell"),
+        })
+    }
+}
+
+/// A record that is a reading.
+fn event(record: &Record) -> Option<Value> {
+    let value: Value = serde_json::from_slice(record.data.as_ref()).ok()?;
+    value["licensePlate"].is_string().then_some(value)
+}
+
+fn sorted(mut rows: Vec<Value>) -> Vec<String> {
+    rows.sort_by_key(ToString::to_string);
+    rows.iter().map(ToString::to_string).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_examples_of_the_readme_tell_what_plain_clients_count() -> Result<()> {
+    let sandbox = Sandbox::up().await?;
+    let drivers = DriversFile::write(sandbox.folder(), "SQL", DRIVERS)?;
+    sandbox.load(&drivers.path).await?;
+    let node = Node::start(&sandbox.endpoints, sandbox.folder(), "node-1").await?;
+    fill(&sandbox).await?;
+    eventually("everything is archived", LIMIT, || async {
+        let status = node.status().await?;
+        let found = sandbox.evidence().await?;
+        ensure!(status.is_idle() && found.letters.len() == BAD + UNDELIVERED, "{} letters", found.letters.len());
+        ensure!(!found.stored.is_empty() && found.archived.len() == found.stored.len(), "{} lines", found.archived.len());
+        Ok(())
+    })
+    .await?;
+    let seen = Seen::look(&sandbox).await?;
+    let examples = examples()?;
+    ensure!(examples.len() >= 7, "the README has only {} examples: {examples:#?}", examples.len());
+    for (title, statement) in &examples {
+        let (found, expected) = (rows(&sandbox, &[statement]).await?, seen.expected(title)?);
+        ensure!(
+            !expected.is_empty() && sorted(found.clone()) == sorted(expected.clone()),
+            "{title}: {found:#?}, not {expected:#?}"
+        );
+    }
+    say("live_sql", &format!("{} examples of the README tell what plain clients count", examples.len()));
+    persons_are_masked(&sandbox).await?;
+    nothing_but_reading_is_done(&sandbox).await?;
+    outputs_hold_the_same(&sandbox, &seen).await?;
+    node.stop().await?;
+    sandbox.end().await
+}
+
+async fn persons_are_masked(sandbox: &Sandbox) -> Result<()> {
+    for statement in ["SELECT * FROM violations", "SELECT * FROM drivers", "SELECT * FROM readings", "SELECT * FROM errors"] {
+        let ended = asked(sandbox, &["--csv", statement]).await?;
+        ensure!(ended.code == Some(0) && ended.out.lines().count() > UNDELIVERED, "{ended:?}");
+        for secret in ["5155550100", "SQL-1", "Name1", "a@example.com", "Mill Row", "no reading"] {
+            ensure!(!ended.out.contains(secret), "{statement} shows {secret}");
+        }
+    }
+    ensure!(!audit_file(sandbox).exists(), "nobody was shown");
+    // No expression gets behind the mask, and a known plate can be asked for all the same.
+    let statement = "SELECT count(*) AS n FROM drivers WHERE first_name = 'Name1' OR license_plate = 'SQL-1'";
+    ensure!(rows(sandbox, &[statement]).await? == [json!({"n": 0})], "a masked value can be asked for");
+    let statement = "SELECT count(*) AS n FROM drivers WHERE plate_id = plate_id(' sql-1')";
+    ensure!(rows(sandbox, &[statement]).await? == [json!({"n": 1})], "a plate has one stand-in");
+
+    let statement = "SELECT first_name, myphone, license_plate FROM drivers WHERE license_plate = 'SQL-1'";
+    let shown = rows(sandbox, &["--reveal", "--reason", "case 17", statement]).await?;
+    ensure!(shown == [json!({"first_name": "Name1", "myphone": "5155550100", "license_plate": "SQL-1"})], "{shown:?}");
+    let audit = std::fs::read_to_string(audit_file(sandbox))?;
+    let lines: Vec<Value> = audit.lines().map(|line| Ok(serde_json::from_str(line)?)).collect::<Result<_>>()?;
+    let phases: Vec<_> = lines.iter().map(|line| (line["phase"].as_str(), line["action"].as_str())).collect();
+    ensure!(phases == [(Some("intent"), Some("reveal")), (Some("done"), Some("reveal"))], "{audit}");
+    ensure!(lines[0]["reason"] == "case 17" && !audit.contains("SQL-1") && audit.contains("FROM drivers"), "{audit}");
+
+    let mut command = sql(sandbox, &["--reveal", "--reason", "case 18", statement])?;
+    command.env("SPEEDTRAP_DASHBOARD__AUDIT_FILE", "/proc/no/such/file");
+    let ended = run(command).await?;
+    ensure!(ended.code == Some(5) && ended.out.is_empty() && ended.err.contains("nothing was shown"), "{ended:?}");
+    Ok(())
+}
+
+async fn nothing_but_reading_is_done(sandbox: &Sandbox) -> Result<()> {
+    for statement in
+        ["INSERT INTO readings (city) VALUES ('x')", "DROP TABLE readings", "SELECT nothing FROM readings", "SET x = 1"]
+    {
+        let ended = asked(sandbox, &[statement]).await?;
+        ensure!(ended.code == Some(2) && ended.out.is_empty(), "{statement}: {ended:?}");
+        ensure!(ended.err.contains("why:") && ended.err.contains("next:"), "{ended:?}");
+    }
+    for arguments in [&["--every", "5s", "SELECT * FROM drivers"][..], &["--reveal", "SELECT 1"], &["--windows", "1", "SELECT 1"]]
+    {
+        ensure!(asked(sandbox, arguments).await?.code == Some(2), "{arguments:?}");
+    }
+    let mut command = sql(sandbox, &["SELECT count(*) FROM readings"])?;
+    command.env("SPEEDTRAP_KINESIS__IN_STREAM", "no-such-stream");
+    let ended = run(command).await?;
+    ensure!(ended.code == Some(4) && ended.err.contains("no-such-stream"), "{ended:?}");
+    let mut command = sql(sandbox, &["SELECT count(*) FROM readings"])?;
+    command.env("AWS_ENDPOINT_URL", "http://127.0.0.1:9");
+    let ended = run(command).await?;
+    ensure!(ended.code == Some(69) && ended.err.contains("127.0.0.1:9"), "{ended:?}");
+    let mut command = sql(sandbox, &["SELECT count(*) FROM readings"])?;
+    command.env("SPEEDTRAP_KINESIS__IN_STREAM", "no stream's name");
+    ensure!(run(command).await?.code == Some(78), "a bad configuration");
+    Ok(())
+}
+
+async fn outputs_hold_the_same(sandbox: &Sandbox, seen: &Seen) -> Result<()> {
+    let file = sandbox.folder().join("q.sql");
+    std::fs::write(&file, "SELECT count(*) AS records, count(problem) AS bad\nFROM readings")?;
+    let file = file.to_str().context("a name in UTF-8")?;
+    let (records, bad) = (seen.readings.len(), BAD);
+    ensure!(rows(sandbox, &["--file", file]).await? == [json!({"records": records, "bad": bad})]);
+    let ended = asked(sandbox, &["--csv", "--file", file]).await?;
+    ensure!(ended.out == format!("records,bad\n{records},{bad}\n"), "{ended:?}");
+    ensure!(ended.err.contains("nothing limits `arrived`") && ended.err.contains(&format!("{bad} records are not")), "{ended:?}");
+    let ended = asked(sandbox, &["--file", file]).await?;
+    ensure!(
+        ended.out.split_whitespace().collect::<Vec<_>>() == ["records", "bad", &records.to_string(), &bad.to_string()],
+        "{ended:?}"
+    );
+    let shown = asked(sandbox, &["SHOW TABLES"]).await?;
+    let listed = asked(sandbox, &["--tables"]).await?;
+    for table in ["readings", "violations", "errors", "speeding", "archive", "drivers"] {
+        ensure!(shown.out.contains(table) && listed.out.contains(&format!("{table}: ")), "{table}: {shown:?} {listed:?}");
+    }
+    // What is limited to the future is not there, and what is limited to the past ends there.
+    let limited = "SELECT count(*) AS n FROM readings WHERE arrived > now() + interval '1 minute'";
+    ensure!(rows(sandbox, &[limited]).await? == [json!({"n": 0})]);
+    Ok(())
+}
+
+/// Lags of the lanes of role enrich, as an operator is told.
+async fn lag_ms(sandbox: &Sandbox, url: &str) -> Result<u64> {
+    let mut command = programs::command("speedtrap")?;
+    sandbox.endpoints.aws_environment(&mut command);
+    command.args(["shards", "--json", "--node", url]);
+    let page = run(command).await?.json()?;
+    let shards = page["shards"].as_array().context("shards")?;
+    let lags = shards.iter().filter(|shard| shard["role"] == "enrich").filter_map(|shard| shard["lane"]["lag_ms"].as_u64());
+    lags.max().context("no lane of role enrich tells how far it is behind")
+}
+
+async fn most_lag_ms(sandbox: &Sandbox, url: &str, looks: u32) -> Result<u64> {
+    let mut most = 0;
+    for _ in 0..looks {
+        most = most.max(lag_ms(sandbox, url).await?);
+        sleep(Duration::from_millis(500)).await;
+    }
+    Ok(most)
+}
+
+fn peak_rss_kib(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.split_whitespace().next()?.parse().ok()
+}
+
+fn window_of(record: &Record) -> Result<u128> {
+    let at = SystemTime::try_from(record.approximate_arrival_timestamp.context("a record that arrived at no time")?)?;
+    Ok(at.duration_since(SystemTime::UNIX_EPOCH)?.as_millis() / WINDOW.as_millis())
+}
+
+/// What a program that was run over windows did.
+struct Watched {
+    lines: Vec<Value>,
+    peak_kib: u64,
+    lag_ms: u64,
+    took: Duration,
+}
+
+async fn watch(sandbox: &Sandbox, command: Command, url: &str) -> Result<Watched> {
+    let began = Instant::now();
+    let mut process = Process::start_with_output("sql", command, sandbox.folder())?;
+    let pid = process.pid()?;
+    let (mut peak_kib, mut lag) = (0, 0);
+    let mut looked = Instant::now();
+    let status = loop {
+        if let Ok(status) = process.ended(Duration::from_millis(50)).await {
+            break status;
+        }
+        peak_kib = peak_kib.max(peak_rss_kib(pid).unwrap_or_default());
+        if looked.elapsed() > Duration::from_millis(500) {
+            lag = lag.max(lag_ms(sandbox, url).await?);
+            looked = Instant::now();
+        }
+        ensure!(began.elapsed() < Duration::from_secs(1_800), "it does not end\n{}", process.log_tail());
+    };
+    ensure!(status.code() == Some(0), "it ended with {status}\n{}", process.log());
+    let out = std::fs::read_to_string(sandbox.folder().join("sql.out"))?;
+    let lines = out.lines().map(|line| Ok(serde_json::from_str(line)?)).collect::<Result<_>>()?;
+    Ok(Watched { lines, peak_kib, lag_ms: lag, took: began.elapsed() })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_query_in_windows_counts_every_record_once_in_little_memory_and_holds_no_lane_up() -> Result<()> {
+    let n_records = match std::env::var("SPEEDTRAP_SQL_RECORDS") {
+        Ok(text) => text.parse().context("SPEEDTRAP_SQL_RECORDS is no number")?,
+        Err(_) => RECORDS,
+    };
+    let sandbox = Sandbox::up_with_shards(4).await?;
+    let node = Node::start(&sandbox.endpoints, sandbox.folder(), "node-1").await?;
+    let from = SystemTime::now();
+    for first in (0..n_records).step_by(2_000) {
+        // Nearly all are under the limit: it is the reading that is measured here.
+        let record = |n: usize| {
+            reading(&format!("w-{n}"), &format!("W-{}", n % 5_000), n, if n.is_multiple_of(2_000) { 80 } else { n % 70 })
+        };
+        let records: Vec<_> = (first..n_records.min(first + 2_000)).map(record).collect();
+        streams::put(&sandbox.clients.kinesis, IN_STREAM, &records).await?;
+    }
+    let windows = from.elapsed()?.as_secs() / WINDOW.as_secs() + 2;
+    eventually("the lanes are through", Duration::from_secs(900), || async {
+        ensure!(node.status().await?.is_idle() && lag_ms(&sandbox, &node.url).await? == 0);
+        Ok(())
+    })
+    .await?;
+
+    let before = most_lag_ms(&sandbox, &node.url, 4).await?;
+    let begin = from.duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
+    let begin = aws_sdk_kinesis::primitives::DateTime::from_secs(i64::try_from(begin)?).to_string();
+    let (every, count) = (format!("{}s", WINDOW.as_secs()), windows.to_string());
+    let statement =
+        "SELECT shard, count(*) AS n, sum(speed) AS speeds, count(DISTINCT event_id) AS events FROM readings GROUP BY shard";
+    let command = sql(&sandbox, &["--json", "--every", &every, "--from", &begin, "--windows", &count, statement])?;
+    let watched = watch(&sandbox, command, &node.url).await?;
+    let after = most_lag_ms(&sandbox, &node.url, 4).await?;
+
+    let mut expected = BTreeMap::<(u128, String), u64>::new();
+    for (shard, records) in streams::records_by_shard(&sandbox.clients.kinesis, IN_STREAM).await? {
+        for record in &records {
+            *expected.entry((window_of(record)?, shard.clone())).or_default() += 1;
+        }
+    }
+    let mut found = BTreeMap::new();
+    let (mut records, mut late, mut closed) = (0, 0, 0);
+    for line in &watched.lines {
+        let start = line["window_start"].as_str().context("a row without its window")?;
+        let start =
+            aws_sdk_kinesis::primitives::DateTime::from_str(start, aws_sdk_kinesis::primitives::DateTimeFormat::DateTime)?;
+        let window = u128::try_from(start.to_millis()?)? / WINDOW.as_millis();
+        if line["closed"] == true {
+            closed += 1;
+            records += line["records"].as_u64().unwrap_or_default();
+            late += line["late"].as_u64().unwrap_or_default();
+            continue;
+        }
+        let n = line["n"].as_u64().context("a count")?;
+        ensure!(line["events"].as_u64() == Some(n), "every event is there once: {line}");
+        found.insert((window, line["shard"].as_str().unwrap_or_default().to_owned()), n);
+    }
+    say(
+        "live_sql",
+        &format!(
+            "{records} records in {closed} windows of {} s, {late} late, in {:.0} s; peak RSS {:.0} MiB ({} build)",
+            WINDOW.as_secs(),
+            watched.took.as_secs_f64(),
+            watched.peak_kib as f64 / 1024.0,
+            if cfg!(debug_assertions) { "debug" } else { "release" }
+        ),
+    );
+    say("live_sql", &format!("most lag of an enrich lane: {before} ms before, {} ms during, {after} ms after", watched.lag_ms));
+    ensure!(found == expected, "windows hold {found:?}, not {expected:?}");
+    ensure!(closed == windows && records == n_records as u64 && late == 0, "{records} records, {late} late in {closed} windows");
+    ensure!(watched.peak_kib > 0 && watched.peak_kib <= MOST_RSS_KIB, "{} KiB", watched.peak_kib);
+    ensure!(watched.lag_ms <= before + LAG_MARGIN_MS && after <= before + LAG_MARGIN_MS, "lanes were held up");
+    an_interrupted_query_says_so(&sandbox).await?;
+    node.stop().await?;
+    sandbox.end().await
+}
+
+async fn an_interrupted_query_says_so(sandbox: &Sandbox) -> Result<()> {
+    let command = sql(sandbox, &["--every", "5s", "SELECT state, count(*) AS n FROM readings GROUP BY state"])?;
+    let mut process = Process::start_with_output("interrupted", command, sandbox.folder())?;
+    sleep(Duration::from_secs(3)).await;
+    process.signal(libc::SIGINT)?;
+    let status = process.ended(Duration::from_secs(5)).await?;
+    ensure!(status.code() == Some(130) && process.log().contains("was cut off"), "{status}: {}", process.log());
+    Ok(())
+}
