@@ -68,6 +68,11 @@ pub(crate) struct Sample {
     pub(crate) sent: u64,
     pub(crate) staged: u64,
     pub(crate) restarts: u64,
+    #[serde(default)]
+    pub(crate) read_bytes: Option<u64>,
+    /// Objects in the bucket that hold rows of the load.
+    #[serde(default)]
+    pub(crate) objects: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) waiting: Option<Waiting>,
 }
@@ -90,6 +95,8 @@ pub(crate) struct JournalState {
     pub(crate) since: Option<Timestamp>,
     pub(crate) accepted: LineSet,
     pub(crate) accepted_rows: u64,
+    /// Calls that Firehose has taken all rows of, over all tries.
+    pub(crate) batches: u64,
     pub(crate) sample: Sample,
     pub(crate) begun_at: Option<Timestamp>,
     pub(crate) resumed_at: Option<Timestamp>,
@@ -125,6 +132,7 @@ impl JournalState {
             What::Accepted { lines, rows } => {
                 lines.into_iter().for_each(|range| self.accepted.insert_range(range));
                 self.accepted_rows += rows;
+                self.batches += 1;
             }
             What::Forgotten => (self.accepted, self.accepted_rows) = (LineSet::default(), 0),
             What::Seen(sample) => {

@@ -21,6 +21,7 @@ use crate::load_journal;
 use crate::load_ledger::Committed;
 use crate::notify::{tell_nodes, tell_of_earlier_loads};
 use crate::progress::{Progress, Stage};
+use crate::progress_news::ProgressNews;
 use crate::report::LoadReport;
 use crate::retry::Retry;
 use crate::supervisor::{LoadPlan, LoadPorts, LoadSupervisor};
@@ -110,10 +111,12 @@ impl Loader {
         });
         let (file, journal) = opened.await.map_err(|error| LoadFault::Crashed(error.to_string()))??;
         let mut interrupted = std::pin::pin!(interrupted);
-        let loaded = self.load_identified(&file, &journal, progress, &mut interrupted).await;
+        let news = ProgressNews { nodes: self.config.nodes(), journal: &journal, progress };
+        let loaded = news.during(self.load_identified(&file, &journal, progress, &mut interrupted)).await;
         match loaded.and_then(|report| report.reconcile().map(|()| report)) {
             Ok(report) => {
                 progress.enters(Stage::Telling);
+                news.at_last().await;
                 tokio::select! {
                     () = tell_nodes(self.config.nodes(), &journal, TELL_FOR) => {}
                     () = interrupted => {}
@@ -121,9 +124,13 @@ impl Loader {
                 Ok(report)
             }
             // A journal without an end says as much, and as truly as after a kill.
-            Err(LoadFault::Interrupted) => Err(LoadFault::Interrupted),
+            Err(LoadFault::Interrupted) => {
+                news.at_last().await;
+                Err(LoadFault::Interrupted)
+            }
             Err(fault) => {
                 load_journal::append(&journal, What::Failed { reason: fault.to_string(), is_final: fault.is_final() }).await?;
+                news.at_last().await;
                 Err(fault)
             }
         }
@@ -166,6 +173,8 @@ impl Loader {
         tokio::select! {
             end = end => {
                 let end = end.map_err(|_| LoadFault::Crashed("the supervisor ended without a word".to_owned()))??;
+                // The last counts, so that they stand beside what the ledger says.
+                load_journal::append(journal, What::Seen(progress.sample())).await?;
                 self.note_commit(file, journal, end.committed).await?;
                 Ok(LoadReport::committed(file, end).with_quarantine(&self.config.rejects_dir).in_warehouse(&plan))
             }

@@ -13,10 +13,18 @@ pub(crate) struct LoadStatus {
     pub(crate) load_id: String,
     pub(crate) file: String,
     pub(crate) state: LoadPhase,
+    /// Bytes of the file; unknown of a load of another machine.
+    pub(crate) size: Option<u64>,
+    /// How many of them this try has read.
+    pub(crate) read_bytes: Option<u64>,
     /// Rows of the file; read so far, while it is being read.
     pub(crate) rows: u64,
     pub(crate) sent: u64,
+    /// Calls that Firehose took them in.
+    pub(crate) batches: Option<u64>,
     pub(crate) staged: u64,
+    /// Objects in the bucket that hold them.
+    pub(crate) objects: Option<u64>,
     pub(crate) merged: u64,
     pub(crate) rejected: u64,
     /// Rows whose plate came again later in the file.
@@ -74,14 +82,19 @@ impl LoadStatus {
         let rejected = committed.map_or(sample.rejected, |committed| committed.rejected);
         // A process that was killed between two samples has sent and staged more than it could say.
         let passed = |sampled| committed.map_or(sampled, |committed| committed.rows - committed.rejected);
+        let size = journal.file.as_ref().map(|file| file.size);
         let file = journal.file.as_ref().and_then(|file| file.path.rsplit('/').next()).unwrap_or_default();
         Self {
             load_id: journal.load_id.clone(),
             file: file.to_owned(),
             state,
+            size,
+            read_bytes: if committed.is_some() { size } else { sample.read_bytes },
             rows,
             sent: passed(sample.sent.max(journal.accepted_rows)),
+            batches: journal.file.as_ref().map(|_| journal.batches),
             staged: passed(sample.staged),
+            objects: sample.objects,
             merged: committed.map_or(0, |committed| committed.merged),
             rejected,
             duplicates: committed.map_or(0, |committed| committed.superseded),
@@ -184,7 +197,7 @@ mod tests {
     }
 
     fn seen(stage: Stage, waiting: Option<Waiting>) -> What {
-        What::Seen(Sample { stage, rows: 10, rejected: 1, sent: 9, staged: 4, restarts: 0, waiting })
+        What::Seen(Sample { stage, rows: 10, rejected: 1, sent: 9, staged: 4, waiting, ..Sample::default() })
     }
 
     #[test]

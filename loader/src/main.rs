@@ -38,6 +38,7 @@ mod pace;
 mod pack;
 mod ports;
 mod progress;
+mod progress_news;
 mod rejected_rows;
 mod rejects;
 mod report;

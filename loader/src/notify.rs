@@ -40,7 +40,7 @@ pub(crate) async fn tell_nodes(nodes: Nodes<'_>, journal: &Journal, patience: Du
         for node in nodes.urls {
             let (url, body) = (format!("{}/api/v1/loads", node.trim_end_matches('/')), body.clone());
             let token_file = nodes.token_file.map(Path::to_owned);
-            let told = tokio::task::spawn_blocking(move || post(&url, token_file, &body)).await;
+            let told = tokio::task::spawn_blocking(move || post(&url, token_file, &body, TIMEOUT)).await;
             match told.unwrap_or_else(|error| Err(error.to_string())) {
                 Ok(()) => {
                     info!(node, load_id = state.load_id, "told of the load");
@@ -79,8 +79,9 @@ pub(crate) async fn tell_of_earlier_loads(nodes: Nodes<'_>, journals: &Journals)
     }
 }
 
-fn post(url: &str, token_file: Option<PathBuf>, body: &str) -> Result<(), String> {
-    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).build().into();
+/// Sends a message to a node; blocks.
+pub(crate) fn post(url: &str, token_file: Option<PathBuf>, body: &str, timeout: Duration) -> Result<(), String> {
+    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(timeout)).build().into();
     let mut request = agent.post(url).header("content-type", "application/json");
     if let Some(file) = token_file {
         if !may_have_a_token(url) {

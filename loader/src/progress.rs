@@ -1,13 +1,19 @@
 //! How far a load has come; shared by its actors and whoever shows it.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::csv_rows::Reject;
 use crate::fault::Remote;
+use crate::finding::Finding;
 use crate::journal::{Sample, Waiting};
+
+/// Rejected rows that are remembered to be shown; the quarantine has all.
+const MOST_REJECTED_SHOWN: usize = 100;
 
 /// What a load is about.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +44,7 @@ struct Counts {
     known: AtomicU64,
     sent: AtomicU64,
     staged: AtomicU64,
+    objects: AtomicU64,
     merged: AtomicU64,
     rejected: AtomicU64,
     restarts: AtomicU64,
@@ -48,6 +55,18 @@ struct Counts {
 struct Now {
     stage: Stage,
     waits: Vec<Waiting>,
+    /// The first ones by line; a restart finds the same again.
+    rejected: BTreeMap<u64, RejectedPlace>,
+}
+
+/// Where a rejected row stands and why it was rejected, without anything of what stands in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct RejectedPlace {
+    pub(crate) line: u64,
+    pub(crate) column: Option<String>,
+    pub(crate) reason: &'static str,
+    /// Nothing of a row that the warehouse refused: its words may quote the value.
+    pub(crate) detail: Option<String>,
 }
 
 /// What a terminal shows beside a [`Sample`].
@@ -87,6 +106,29 @@ impl Progress {
         self.0.staged.store(rows, Relaxed);
     }
 
+    /// Objects in the bucket that hold rows of the load.
+    pub(crate) fn objects(&self, objects: u64) {
+        self.0.objects.store(objects, Relaxed);
+    }
+
+    /// A row that is put aside.
+    pub(crate) fn rejected(&self, reject: &Reject) {
+        let mut now = self.now();
+        let is_late = now.rejected.last_key_value().is_none_or(|(last, _)| reject.line > *last);
+        if is_late && now.rejected.len() == MOST_REJECTED_SHOWN {
+            return;
+        }
+        now.rejected.insert(reject.line, RejectedPlace::of(reject));
+        if now.rejected.len() > MOST_REJECTED_SHOWN {
+            now.rejected.pop_last();
+        }
+    }
+
+    /// The first rejected rows, by line.
+    pub(crate) fn rejected_places(&self) -> Vec<RejectedPlace> {
+        self.now().rejected.values().cloned().collect()
+    }
+
     pub(crate) fn merged(&self, rows: u64) {
         self.0.merged.store(rows, Relaxed);
     }
@@ -111,7 +153,9 @@ impl Progress {
     /// All counts begin again, since a restart reads the file again.
     pub(crate) fn restarted(&self) {
         let counts = &self.0;
-        for count in [&counts.read_bytes, &counts.read, &counts.known, &counts.sent, &counts.staged, &counts.rejected] {
+        for count in
+            [&counts.read_bytes, &counts.read, &counts.known, &counts.sent, &counts.staged, &counts.objects, &counts.rejected]
+        {
             count.store(0, Relaxed);
         }
         self.0.restarts.fetch_add(1, Relaxed);
@@ -129,6 +173,8 @@ impl Progress {
             sent: counts.sent.load(Relaxed) + counts.known.load(Relaxed),
             staged: counts.staged.load(Relaxed),
             restarts: counts.restarts.load(Relaxed),
+            read_bytes: Some(counts.read_bytes.load(Relaxed)),
+            objects: Some(counts.objects.load(Relaxed)),
             waiting: now.waits.first().cloned(),
         }
     }
@@ -144,5 +190,36 @@ impl Progress {
     fn now(&self) -> MutexGuard<'_, Now> {
         // A panic cannot leave it half done.
         self.0.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl RejectedPlace {
+    fn of(reject: &Reject) -> Self {
+        let Reject { line, column, reason, detail, .. } = reject;
+        let detail = (*reason != Finding::Refused).then(|| detail.clone());
+        Self { line: *line, column: column.clone(), reason: reason.name(), detail }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reject(line: u64, reason: Finding) -> Reject {
+        let detail = "value 515-555-0100 was refused".to_owned();
+        Reject { line, byte: None, reason, column: Some("zipcode".into()), detail, raw: b"Ana,Ink".to_vec() }
+    }
+
+    #[test]
+    fn the_first_rejected_rows_are_remembered_once_each_and_without_what_stands_in_them() {
+        let progress = Progress::default();
+        for line in (2..200).rev().chain(2..200) {
+            progress.rejected(&reject(line, Finding::Refused));
+        }
+        let places = progress.rejected_places();
+        assert_eq!(places.iter().map(|place| place.line).collect::<Vec<_>>(), (2..102).collect::<Vec<_>>());
+        assert!(!format!("{places:?}").contains("0100") && !format!("{places:?}").contains("Ana"), "{:?}", places[0]);
+        progress.rejected(&reject(1, Finding::Ragged));
+        assert!(progress.rejected_places()[0].detail.is_some(), "our own words name no value");
     }
 }

@@ -147,6 +147,7 @@ impl S3ListerState {
             self.ours.push(object.key.clone());
             self.staged.insert_all(&object.lines);
             self.args.retry.progress.staged(self.staged.len());
+            self.args.retry.progress.objects(self.ours.len() as u64);
         }
     }
 

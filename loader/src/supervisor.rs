@@ -236,7 +236,7 @@ impl LoadSupervisorState {
             file: plan.file.clone(),
             objects: Arc::clone(&ports.objects),
             warehouse: ports.warehouse,
-            quarantine: Quarantine { folder: plan.rejects_dir.clone(), file: plan.file.clone() },
+            quarantine: Quarantine { folder: plan.rejects_dir.clone(), file: plan.file.clone(), progress: progress.clone() },
             retry: retry(meter),
             started_at: self.started_at,
             supervisor: supervisor.clone(),

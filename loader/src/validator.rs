@@ -166,6 +166,7 @@ impl ValidatorState {
 /// The blocking part.
 struct Validation {
     judge: Judge,
+    progress: Progress,
     load_id: String,
     origin: Origin,
     /// Lines that Firehose accepted, or that lie in the bucket.
@@ -184,6 +185,7 @@ impl Validation {
         let file = &args.file;
         Self {
             judge: Judge::new(Arc::clone(&file.contract)),
+            progress: args.progress.clone(),
             load_id: file.load_id.clone(),
             origin: Origin { load_id: file.completes.clone().unwrap_or_else(|| file.load_id.clone()), file: file.name.clone() },
             known,
@@ -214,6 +216,7 @@ impl Validation {
         match self.judge.judge(row) {
             Verdict::Reject(reject) => {
                 self.rejected += 1;
+                self.progress.rejected(&reject);
                 let written = self.rejects.write(&self.origin, &reject);
                 written.map_err(|error| rejects_fault(self.rejects.path().to_owned(), &error))?;
                 Ok(None)

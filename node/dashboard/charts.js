@@ -3,7 +3,7 @@
 import { h, s, tell } from './dom.js';
 import { bars, byCode, STATES, strength } from './map_model.js';
 import { stretches } from './history.js';
-import { clock, count, percent } from './words.js';
+import { clock, count, percent, span } from './words.js';
 
 /**
  * A line without axes. What is not known leaves a gap.
@@ -121,5 +121,20 @@ export function timeline(changes, now, width) {
   const chart = s('svg', { width, height: 15, viewBox: `0 0 ${width} 15`, role: 'img', 'aria-label': told, class: 'timeline' }, s('title', {}, told));
   for (const part of parts) chart.append(s('rect', { class: SHOWN_AS[part.what] ?? 'busy', x: part.from * width, width: Math.max(1, (part.to - part.from) * width), y: 4, height: 7, rx: 2 }));
   for (const part of parts) if (part.came) chart.append(s('text', { x: Math.min(width - 9, Math.max(0, part.from * width - 4)), y: 12 }, MARKS[part.what] ?? '·'));
+  return chart;
+}
+
+/** How long queries took, from the shortest to the longest. @param {{ up_to_ms: number | null, queries: number }[]} times */
+export function queryTimes(times, width, height) {
+  const most = Math.max(1, ...times.map((it) => it.queries));
+  const name = (at) => (times[at].up_to_ms === null ? `over ${span(times[at - 1]?.up_to_ms)}` : `up to ${span(times[at].up_to_ms)}`);
+  const told = times.map((it, at) => (it.queries ? `${name(at)}: ${count(it.queries)}` : '')).filter(Boolean).join(', ') || 'none yet';
+  const step = width / Math.max(1, times.length);
+  const chart = s('svg', { width, height, viewBox: `0 0 ${width} ${height}`, role: 'img', 'aria-label': `Queries by time: ${told}`, class: 'query-times' }, s('title', {}, told));
+  times.forEach((it, at) => {
+    // Few beside many are still seen.
+    const tall = it.queries ? Math.max(2, (it.queries / most) * (height - 1)) : 0.5;
+    chart.append(s('rect', { class: it.queries ? 'above' : 'within', x: at * step + 0.5, width: step - 1, y: height - tall, height: tall, 'data-up-to': it.up_to_ms ?? 'any', 'data-value': it.queries }));
+  });
   return chart;
 }

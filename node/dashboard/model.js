@@ -288,3 +288,26 @@ export function stagesByRole(state) {
 
 /** The stages of one role. @param {any} state @param {string} role */
 export const stages = (state, role) => stagesByRole(state).get(role) ?? [];
+
+const KEYS = 2n ** 128n;
+
+/** The part of all hash keys that a shard takes. @param {{ first: string, last: string } | null | undefined} range decimals */
+export function keyShare(range) {
+  if (!range || ![range.first, range.last].every((text) => /^\d{1,39}$/.test(text))) return 'unknown';
+  const percent = (key) => Number((key * 1_000n + KEYS / 2n) / KEYS) / 10;
+  return `${percent(BigInt(range.first))} – ${percent(BigInt(range.last) + 1n)} %`;
+}
+
+/**
+ * What became of texts, over all nodes: those sent first, then what was held back, then what failed.
+ * @param {any[]} nodes
+ */
+export function textCauses(nodes) {
+  const order = ['sent', 'suppressed', 'failed'];
+  const sums = new Map();
+  for (const { fate, cause, texts } of nodes.flatMap((node) => node.status?.texts ?? [])) {
+    const key = `${fate}/${cause}`;
+    sums.set(key, { fate, cause, texts: (sums.get(key)?.texts ?? 0) + texts });
+  }
+  return [...sums.values()].sort((one, other) => order.indexOf(one.fate) - order.indexOf(other.fate) || other.texts - one.texts);
+}

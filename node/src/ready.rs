@@ -137,6 +137,8 @@ mod tests {
             counter: 1,
             checkpoint: "TRIM_HORIZON".into(),
             parents: Vec::new(),
+            children: Vec::new(),
+            hash_range: None,
             state: LeaseState::Held,
             counts_for: None,
         };

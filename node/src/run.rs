@@ -252,7 +252,7 @@ fn view_of(worker: &str, wired: &wiring::Wired, actors: ActorTable, pulse: Pulse
         let (waiting, timed) = (Arc::clone(drivers), Arc::clone(drivers));
         DriverCache {
             counts: Box::new(counts),
-            n_waiting: Box::new(move || waiting.n_waiting()),
+            connections: Box::new(move || waiting.connections()),
             query_times: Box::new(move || timed.query_times()),
             load_committed: Box::new(move || told.load_committed()),
         }

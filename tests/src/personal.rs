@@ -15,8 +15,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LEAST_CHARACTERS: usize = 6;
 /// Letters that are looked at one by one; all of them are looked at in the list.
 const MOST_LETTERS: usize = 50;
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 12] = [
     "/metrics",
+    "/api/v1/overview",
+    "/api/v1/map?window=1h",
+    "/api/v1/actions",
     "/api/v1/status?scope=cluster",
     "/api/v1/actors?scope=cluster",
     "/api/v1/nodes",
@@ -90,6 +93,11 @@ fn pages(node: &str) -> Result<Vec<(String, String)>> {
     let ids = listed["letters"].as_array().into_iter().flatten().filter_map(|letter| letter["id"].as_str());
     for id in ids.take(MOST_LETTERS) {
         shown.push(get(&format!("/api/v1/dead-letters/{id}"))?);
+    }
+    let loads = shown.iter().find(|(url, _)| url.ends_with("/loads")).map(|(_, text)| text.as_str()).unwrap_or_default();
+    let loads: Value = serde_json::from_str(loads)?;
+    for id in loads["loads"].as_array().into_iter().flatten().filter_map(|load| load["load_id"].as_str()) {
+        shown.push(get(&format!("/api/v1/loads/{id}/rejected"))?);
     }
     let url = format!("{node}/api/v1/stream");
     let stream = agent.get(&url).call()?.into_body().into_reader();

@@ -16,6 +16,7 @@ use speedtrap_tests::leases::{ENRICH, NOTIFY};
 use speedtrap_tests::letters;
 use speedtrap_tests::node::Node;
 use speedtrap_tests::operator::Operator;
+use speedtrap_tests::process::Process;
 use speedtrap_tests::programs;
 use speedtrap_tests::sandbox::Sandbox;
 use speedtrap_tests::streams::{self, IN_STREAM};
@@ -257,8 +258,46 @@ async fn letters_are_redriven_once_each_and_a_run_that_is_broken_off_leaves_the_
     let page = operator.ended(&id, LIMIT).await?;
     ensure!(page["state"] == "done" && page["outcome"] == format!("{} redriven", N - done), "{page}");
     each_went_through_once(&sandbox, &node, 2 * N).await?;
+    a_command_is_broken_off_and_done_once_more(&sandbox, &node, 2 * N, N).await?;
     node.stop().await?;
     sandbox.end().await
+}
+
+/// Ctrl-C breaks a redrive off at the node: what is done is done, the rest is named, stays open, and is done by the next one.
+async fn a_command_is_broken_off_and_done_once_more(sandbox: &Sandbox, node: &Node, before: usize, n: usize) -> Result<()> {
+    for number in before..before + n {
+        let payload = reading(number);
+        letters::store(&sandbox.clients.dynamodb, &letters::id_of("ingest", &payload), "ingest", IN_STREAM, &payload).await?;
+    }
+    let order = |pace: [&str; 2]| -> Result<tokio::process::Command> {
+        let mut command = programs::command("speedtrap")?;
+        command.args(["dead-letters", "redrive", "--all", "--stage", "ingest", "--reason", "a test", "--yes", "--json"]);
+        command.args(pace).args(["--node", &node.url]);
+        Ok(command)
+    };
+    let mut process = Process::start_with_output("redrive", order(["--rate", "5"])?, sandbox.folder())?;
+    eventually("some are redriven", LIMIT, || async {
+        let page: Value = get_json(format!("{}/api/v1/actions", node.url)).await?;
+        let action = &page["actions"][0];
+        ensure!(action["state"] == "running" && action["progress"]["done"].as_u64() >= Some(3), "{action}");
+        Ok(())
+    })
+    .await?;
+    process.signal(libc::SIGINT)?;
+    ensure!(process.ended(LIMIT).await?.code() == Some(130), "{}", process.log_tail());
+    let end: Value = serde_json::from_str(&std::fs::read_to_string(sandbox.folder().join("redrive.out"))?)?;
+    let done = usize::try_from(end["done"].as_u64().context("a count")?)?;
+    let left = end["left"].as_array().context("letters")?.len();
+    ensure!(done >= 3 && done + left == n, "{end}");
+    each_went_through_once(sandbox, node, before + done).await?;
+    let ended = commands::run(order(["--per-second", "1000"])?).await?;
+    ensure!(ended.code == Some(0) && ended.json()? == json!({"schema": 1, "done": n - done, "left": []}), "{ended:?}");
+    each_went_through_once(sandbox, node, before + n).await?;
+    say(
+        "actions",
+        &format!("a redrive of {n} letters by command, broken off after {done} and done once more: each went through once"),
+    );
+    Ok(())
 }
 
 /// As many records on the stream as letters were put back, each of another event, and each stored.

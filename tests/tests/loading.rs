@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rand::RngExt as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 use speedtrap_tests::deadline::eventually;
 use speedtrap_tests::drivers_file::{DriversFile, load, loader, peak_mb_until_end, status};
+use speedtrap_tests::endpoints::get_json;
 use speedtrap_tests::figures::say;
+use speedtrap_tests::node::Node;
 use speedtrap_tests::process::Process;
 use speedtrap_tests::proxy::Proxy;
 use speedtrap_tests::sandbox::Sandbox;
@@ -18,6 +20,28 @@ use tokio::time::{Instant, sleep};
 
 const BUCKET: &str = "rtr-iot-drivers-000000000000";
 const LIMIT: Duration = Duration::from_secs(180);
+/// What a node shows of a load, in the words of `status --json`.
+const SHOWN: [&str; 19] = [
+    "load_id",
+    "file",
+    "state",
+    "size",
+    "read_bytes",
+    "rows",
+    "sent",
+    "batches",
+    "staged",
+    "objects",
+    "merged",
+    "rejected",
+    "duplicates",
+    "rows_per_second",
+    "started_at",
+    "committed_at",
+    "restarts",
+    "waits_for",
+    "last_error",
+];
 
 /// A figure that the environment may set.
 fn figure(name: &str, usual: u64) -> Result<u64> {
@@ -205,4 +229,72 @@ async fn many_drivers_load_in_little_memory_and_every_row_is_accounted_for() -> 
         ),
     );
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_shows_of_a_load_under_way_rejected_rows_and_its_end_what_status_says() -> Result<()> {
+    const PERSON: &str = "Quarantinova";
+    let sandbox = Sandbox::up().await?;
+    let (endpoints, folder) = (&sandbox.endpoints, sandbox.folder());
+    let node = Node::start(endpoints, folder, "node-1").await?;
+    let mut proxy = Proxy::before(&endpoints.warehouse_url).await?;
+    let file = DriversFile::write(folder, "SHOWN", 600)?;
+    let mut text = std::fs::read_to_string(&file.path)?;
+    text.push_str(&format!(
+        "\r\nragged,{PERSON}\r\nZelda,{PERSON},,z@example.com,1 Row,Foxgallow,Iowa,50301,515-555-0100,5155550100"
+    ));
+    std::fs::write(&file.path, text)?;
+    let start = |warehouse: String| -> Result<Process> {
+        let mut command = loader(endpoints, folder, "load")?;
+        // One that is away is neither waited for nor in the way.
+        command.args(["--node-url", "http://127.0.0.1:1", "--node-url", &node.url]);
+        command.env("SPEEDTRAP_LOADER_WAREHOUSE__URL", warehouse).env("SPEEDTRAP_LOADER_S3__POLL", "5s").arg(&file.path);
+        Process::start_with_output("loader", command, folder)
+    };
+    let as_status = async |wanted: &str| {
+        eventually("the node shows what status says", LIMIT, async || {
+            let said = status(endpoints, folder, &file.path).await?.context("a load")?;
+            let page: Value = get_json(format!("{}/api/v1/loads", node.url)).await?;
+            let [shown] = &page["loads"].as_array().context("loads")?[..] else { anyhow::bail!("one load: {page}") };
+            let differs: Vec<_> = SHOWN.iter().filter(|member| shown[**member] != said[**member]).collect();
+            ensure!(differs.is_empty(), "{differs:?} differ: {shown} instead of {said}");
+            ensure!(said["state"] == wanted, "{said}");
+            Ok(shown.clone())
+        })
+        .await
+    };
+
+    // Rows are on their way, then the commit waits: both stand still enough to be compared.
+    let mut process = start(proxy.instead_of(&endpoints.warehouse_url)?)?;
+    eventually("rows are sent", LIMIT, || async {
+        let seen = status(endpoints, folder, &file.path).await?.context("a load")?;
+        ensure!(seen["sent"].as_u64() > Some(0), "{seen}");
+        Ok(())
+    })
+    .await?;
+    proxy.refuse().await;
+    let shown = as_status("committing").await?;
+    ensure!(shown["waits_for"]["what"] == "warehouse" && shown["merged"] == 0 && shown["staged"] == 600, "{shown}");
+    ensure!(shown["batches"].as_u64() > Some(0) && shown["objects"].as_u64() > Some(0), "{shown}");
+    ensure!(shown["rejected"] == 2 && shown["rejected_shown"] == 2 && shown["committed_at"].is_null(), "{shown}");
+    let id = shown["load_id"].as_str().context("an id")?.to_owned();
+    let rejected: Value = get_json(format!("{}/api/v1/loads/{id}/rejected", node.url)).await?;
+    let row = |n: usize| ["line", "reason", "column"].map(|member| rejected["rows"][n][member].clone());
+    ensure!(json!(row(0)) == json!([602, "ragged", null]), "{rejected}");
+    ensure!(json!(row(1)) == json!([603, "empty_plate", "licensePlate"]), "{rejected}");
+    ensure!(!rejected.to_string().contains(PERSON) && !shown.to_string().contains(PERSON), "{rejected}");
+
+    process.signal(libc::SIGINT)?;
+    ensure!(process.ended(LIMIT).await?.code() == Some(130), "{}", process.log_tail());
+    as_status("interrupted").await?;
+    proxy.accept().await?;
+    let mut process = start(endpoints.warehouse_url.clone())?;
+    ensure!(process.ended(LIMIT).await?.code() == Some(3), "{}", process.log_tail());
+    let shown = as_status("committed").await?;
+    let count = |member: &str| shown[member].as_u64().unwrap_or_default();
+    ensure!(count("rows") == 602 && count("merged") + count("duplicates") + count("rejected") == 602, "{shown}");
+    let rejected: Value = get_json(format!("{}/api/v1/loads/{id}/rejected", node.url)).await?;
+    ensure!(rejected["rows"].as_array().map(Vec::len) == Some(2), "the commit keeps them: {rejected}");
+    say("loading", "a node shows of a load under way, interrupted and committed what status --json says, and its rejected rows");
+    node.stop().await
 }

@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::driver_queries::{Ask, Coalescer};
 use crate::domain::{Driver, PlateKey};
 use crate::observe::{Durations, DurationsSnapshot};
-use crate::ports::{DriverDirectory, FailureKind, RemoteFailure};
+use crate::ports::{Connections, DriverDirectory, FailureKind, RemoteFailure};
 
 /// Lookups on their way to the coalescer; each lane has few at a time, and a full queue only makes them wait.
 const MOST_WAITING_ASKS: usize = 256;
@@ -187,10 +187,10 @@ impl CachedDrivers {
         self.shared.took.snapshot()
     }
 
-    /// Queries that wait for a connection now.
+    /// How the connections to the warehouse are used now.
     #[must_use]
-    pub fn n_waiting(&self) -> Option<usize> {
-        self.directory.n_waiting()
+    pub fn connections(&self) -> Option<Connections> {
+        self.directory.connections()
     }
 
     /// What the cache has done so far.

@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::failure::{CallLimits, Caller, without_sdk_retries};
 use super::kinesis::{incomplete, named, parts, source_error};
+use super::throttles::Throttles;
 use crate::domain::{Position, SequenceNumber, ShardId};
 use crate::ports::{FailureKind, Page, Record, RemoteFailure, Shard, ShardIterator, ShardSource, SourceError, StartAt};
 
@@ -31,6 +32,7 @@ pub struct DynamoStreamSource {
     caller: Caller,
     /// Changes when the stream is switched off and on again, so it is looked up anew with every list of shards.
     arn: Mutex<Option<String>>,
+    throttles: Throttles,
 }
 
 impl DynamoStreamSource {
@@ -43,6 +45,7 @@ impl DynamoStreamSource {
             table: table.to_owned(),
             caller: Caller::new(table.to_owned(), limits),
             arn: Mutex::new(None),
+            throttles: Throttles::default(),
         }
     }
 
@@ -113,6 +116,10 @@ impl ShardSource for DynamoStreamSource {
         f64::INFINITY
     }
 
+    fn throttles(&self, shard: &ShardId) -> Option<u64> {
+        Some(self.throttles.of(shard))
+    }
+
     async fn shards(&self) -> Result<Vec<Shard>, SourceError> {
         let arn = self.find_stream().await?;
         let mut shards = Vec::new();
@@ -145,14 +152,12 @@ impl ShardSource for DynamoStreamSource {
         let (shard, token) = parts(iterator);
         let limit = i32::try_from(limit.clamp(1, MOST_RECORDS)).expect("1,000 fits");
         let call = "dynamodbstreams GetRecords";
-        let answer =
-            self.caller.retried(call, || self.streams.get_records().shard_iterator(token).limit(limit).send()).await.map_err(
-                |failed| match failed.code.as_str() {
-                    // The place of the iterator is trimmed away: opening the shard anew finds the oldest record left.
-                    "TrimmedDataAccessException" => SourceError::IteratorExpired,
-                    _ => source_error(failed, &shard),
-                },
-            )?;
+        let request = || self.throttles.counted(&shard, self.streams.get_records().shard_iterator(token).limit(limit).send());
+        let answer = self.caller.retried(call, request).await.map_err(|failed| match failed.code.as_str() {
+            // The place of the iterator is trimmed away: opening the shard anew finds the oldest record left.
+            "TrimmedDataAccessException" => SourceError::IteratorExpired,
+            _ => source_error(failed, &shard),
+        })?;
         let records = answer
             .records
             .unwrap_or_default()

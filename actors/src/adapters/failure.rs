@@ -215,6 +215,12 @@ fn is_forbidden(code: &str) -> bool {
     ) || code.starts_with("KMS")
 }
 
+/// Whether the service had no room for the call.
+pub(super) fn is_throttled<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
+    let SdkError::ServiceError(context) = error else { return false };
+    kind_of(context.err().code().unwrap_or_default(), context.raw().status().as_u16()) == FailureKind::Throttled
+}
+
 fn kind_of(code: &str, status: u16) -> FailureKind {
     match code {
         "ProvisionedThroughputExceededException"

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::aggregated::user_records;
 use super::failure::{CallLimits, Caller, Failed, without_sdk_retries};
+use super::throttles::Throttles;
 use crate::domain::{Position, SequenceNumber, ShardId};
 use crate::ports::{FailureKind, Page, Record, RemoteFailure, Shard, ShardIterator, ShardSource, SourceError, StartAt};
 
@@ -23,6 +24,7 @@ pub struct KinesisSource {
     client: Client,
     stream: String,
     caller: Caller,
+    throttles: Throttles,
 }
 
 impl KinesisSource {
@@ -30,7 +32,8 @@ impl KinesisSource {
     #[must_use]
     pub fn new(client: &Client, stream: &str, limits: CallLimits) -> Self {
         let client = without_sdk_retries!(aws_sdk_kinesis, client);
-        Self { client, stream: stream.to_owned(), caller: Caller::new(stream.to_owned(), limits) }
+        let caller = Caller::new(stream.to_owned(), limits);
+        Self { client, stream: stream.to_owned(), caller, throttles: Throttles::default() }
     }
 
     async fn open(&self, shard: &ShardId, from: &StartAt) -> Result<String, SourceError> {
@@ -73,6 +76,10 @@ impl ShardSource for KinesisSource {
         MOST_BYTES_PER_SECOND
     }
 
+    fn throttles(&self, shard: &ShardId) -> Option<u64> {
+        Some(self.throttles.of(shard))
+    }
+
     async fn shards(&self) -> Result<Vec<Shard>, SourceError> {
         let mut shards = Vec::new();
         let mut token: Option<String> = None;
@@ -107,7 +114,9 @@ impl ShardSource for KinesisSource {
         let limit = i32::try_from(limit.clamp(1, MOST_RECORDS)).expect("10,000 fits");
         let answer = self
             .caller
-            .retried("kinesis GetRecords", || self.client.get_records().shard_iterator(token).limit(limit).send())
+            .retried("kinesis GetRecords", || {
+                self.throttles.counted(&shard, self.client.get_records().shard_iterator(token).limit(limit).send())
+            })
             .await
             .map_err(|failed| source_error(failed, &shard))?;
         let mut records = Vec::with_capacity(answer.records.len());

@@ -25,6 +25,7 @@ mod letter_desk;
 mod mqtt;
 mod redshift_drivers;
 mod sns;
+mod throttles;
 mod trace_desk;
 mod warehouse_look;
 mod warehouse_pool;

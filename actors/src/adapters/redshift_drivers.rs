@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use deadpool_postgres::{Object, Pool};
+use deadpool_postgres::{Object, Pool, Status};
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_util::task::AbortOnDropHandle;
@@ -14,7 +14,7 @@ use super::failure::{CallLimits, Caller};
 use super::warehouse_pool::{pool_failure, warehouse_failure};
 use crate::domain::{Driver, PlateKey};
 use crate::observe::Calls;
-use crate::ports::{DriverDirectory, FailureKind, RemoteFailure};
+use crate::ports::{Connections, DriverDirectory, FailureKind, RemoteFailure};
 
 const CALL: &str = "warehouse driver lookup";
 const WAREHOUSE: &str = "warehouse";
@@ -149,8 +149,9 @@ impl DriverDirectory for RedshiftDriverDirectory {
         Ok(drivers)
     }
 
-    fn n_waiting(&self) -> Option<usize> {
-        Some(self.pool.status().waiting)
+    fn connections(&self) -> Option<Connections> {
+        let Status { max_size, size, available, waiting } = self.pool.status();
+        Some(Connections { most: max_size, open: size, in_use: size.saturating_sub(available), waiting })
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::fair_share::{Elsewhere, Shares, name_of, rank};
+use super::lineage::Lineage;
 use super::shard_rows::{finished, lacking_hash_ranges, new_rows};
 use super::sightings::Sightings;
 use super::{ClusterView, Presence};
@@ -152,12 +153,15 @@ impl<'a> Survey<'a> {
 
     /// All leases for whoever wants to show them.
     pub(super) fn board(&self) -> Vec<SeenLease> {
+        let lineage = Lineage::of(self.situation.shards, self.situation.leases);
         let seen = |lease: &Lease| SeenLease {
             shard: lease.shard.clone(),
             owner: lease.owner.clone(),
             counter: lease.counter,
             checkpoint: lease.checkpoint.to_string(),
             parents: lease.parents.clone(),
+            children: lineage.children(&lease.shard),
+            hash_range: lineage.hash_range(&lease.shard),
             state: self.state(lease),
             counts_for: match self.holder(lease) {
                 Holder::Worker(worker) if lease.checkpoint != Checkpoint::ShardEnd => Some(worker.to_owned()),

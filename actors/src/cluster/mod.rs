@@ -18,6 +18,7 @@ mod gateway;
 mod heartbeat;
 mod lease_plan;
 mod lease_steps;
+mod lineage;
 mod links;
 mod membership;
 mod membership_settings;

@@ -266,6 +266,7 @@ impl NodeState {
         self.args.table.failed(&path, reason);
         let deaths = self.deaths.entry(child).or_default();
         let delay = if by_order { RESTART.first } else { deaths.delay(Instant::now(), rand::random()) };
+        self.args.table.starts_after(&path, delay);
         tracing::error!(actor = path, reason, delay_ms = delay.as_millis(), "died and will start again");
         self.myself.cast_after(delay, move || NodeSupervisorMsg::RestartDue(child));
     }

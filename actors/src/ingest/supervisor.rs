@@ -300,14 +300,17 @@ impl IngestState {
         let ordered = path.as_ref().and_then(|path| self.args.table.ordered(path));
         let reason = ordered.as_ref().map_or(reason, |ordered| &ordered.reason);
         self.end_lane().await;
-        if let Some(path) = path {
-            self.args.table.failed(&path, reason);
+        if let Some(path) = &path {
+            self.args.table.failed(path, reason);
         }
         if started.elapsed() >= PROVEN_AFTER || ordered.is_some() {
             self.deaths = 0;
         }
         let delay = RESTART.delay(self.deaths, rand::random());
         self.deaths += 1;
+        if let Some(path) = path {
+            self.args.table.starts_after(&path, delay);
+        }
         self.args.settings.stats.lost(reason);
         tracing::error!(reason, delay_ms = delay.as_millis(), "the ingest lane ended and will start again");
         self.myself.cast_after(delay, || IngestSupervisorMsg::RestartDue);

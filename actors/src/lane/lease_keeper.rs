@@ -306,6 +306,7 @@ impl LeaseKeeperState {
                 if let Some(Writing { begun, checkpoint }) = writing {
                     self.written_at = begun;
                     self.args.tenure.proven(begun);
+                    self.args.stats.lease_lasts(&self.args.lease.shard, begun + self.args.timing.expires_after);
                     if let Some((checkpoint, done)) = checkpoint {
                         // A reader of a dead generation needs no answer.
                         let _gone = done.send(checkpoint);

@@ -124,6 +124,12 @@ async fn work(texting: Arc<Texting>, myself: Mailbox<OwnerNotifierMsg>, batch: B
     let _gone = myself.cast(OwnerNotifierMsg::Texted(texted));
 }
 
+/// The service's own word for why it refused a text, such as `OptedOut`: it stands behind the name of what was called.
+fn cause_of(reason: &str) -> &str {
+    let said = reason.strip_prefix('`').and_then(|rest| rest.split_once("`: ")).map_or(reason, |(_, said)| said);
+    said.split_once(':').map_or(said, |(code, _)| code)
+}
+
 impl Texting {
     /// Texts the owners of a batch, some side by side. Every text that was begun is seen to its end; none begins once another one
     /// failed or the lane drains.
@@ -215,7 +221,10 @@ impl Texting {
     async fn text(&self, violation: &PublishedViolation, owner: &ClaimOwner<'_>) -> Result<Verdict, RemoteFailure> {
         let phone = match PhoneNumber::parse(&violation.driver.myphone) {
             Ok(phone) => phone,
-            Err(error) => return Ok(Verdict::Rejected(error.to_string())),
+            Err(error) => {
+                self.stats.text_refused("no valid number");
+                return Ok(Verdict::Rejected(error.to_string()));
+            }
         };
         let event_id = violation.event.event_id();
         let owner_text = owner.to_string();
@@ -229,6 +238,7 @@ impl Texting {
             }
             Err(SendError::Refused(reason)) => {
                 self.mark_failed(event_id, &owner_text).await;
+                self.stats.text_refused(cause_of(&reason));
                 Ok(Verdict::Rejected(format!("text refused: {reason}")))
             }
             Err(SendError::NotSent(failure)) => {

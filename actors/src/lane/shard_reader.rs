@@ -169,6 +169,8 @@ impl Actor for ShardReader {
             }
             ShardReaderMsg::CheckpointDue => {
                 state.myself.cast_after(state.args.settings.checkpoint_interval, || ShardReaderMsg::CheckpointDue);
+                // Here, since a read that is held back does not end for a while.
+                state.args.stats.throttles(&state.args.shard, state.args.source.throttles(&state.args.shard));
                 state.ask_checkpoint()?;
             }
             ShardReaderMsg::Checkpointed(checkpoint) => state.checkpointed(checkpoint)?,
@@ -247,6 +249,9 @@ impl ShardReaderState {
 
     fn take_in(&mut self, page: Page) -> Result<(), ActorGone> {
         self.args.stats.lag(&self.args.shard, page.millis_behind_latest);
+        if let Some(arrived) = page.records.last().and_then(|record| record.arrived) {
+            self.args.stats.read_to(&self.args.shard, arrived);
+        }
         self.reading = if page.next.is_some() { Reading::Idle } else { Reading::AtEnd };
         self.iterator = page.next;
         self.iterator_since = Instant::now();

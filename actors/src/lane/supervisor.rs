@@ -419,6 +419,7 @@ impl LaneSupervisorState {
 
     pub(super) fn start_again_after(&self, delay: Duration, path: &str, reason: &str) {
         self.args.stats.entered(&self.args.lease.shard, LaneState::Backoff, Some(reason));
+        self.args.table.starts_after(path, delay);
         tracing::warn!(
             actor = path,
             generation = self.number,

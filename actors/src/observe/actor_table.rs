@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use ractor::{Actor, ActorCell, ActorId, SpawnErr};
 
@@ -80,6 +81,8 @@ pub struct Restart {
     pub by: Option<String>,
     /// How many restarts the actor had, this one included.
     pub attempt: u64,
+    /// How long its supervisor waited before it; `None` until that is known.
+    pub delay: Option<Duration>,
 }
 
 /// One actor as it is seen.
@@ -207,11 +210,22 @@ impl ActorTable {
         };
         let class = if by.is_some() { "operator" } else { reason_class(&reason) };
         *row.restarts_by_class.entry(class).or_default() += 1;
-        let restart = Restart { at: SystemTime::now(), path: path.to_owned(), reason, by, attempt: row.restarts };
+        let restart = Restart { at: SystemTime::now(), path: path.to_owned(), reason, by, attempt: row.restarts, delay: None };
         row.last = Some(restart.clone());
         inner.restarts.push_back(restart);
         if inner.restarts.len() > RESTARTS_KEPT {
             inner.restarts.pop_front();
+        }
+    }
+
+    /// Notes how long the supervisor of an actor that failed waits before it starts it again.
+    pub fn starts_after(&self, path: &str, delay: Duration) {
+        let mut inner = self.lock();
+        if let Some(restart) = inner.restarts.iter_mut().rev().find(|restart| restart.path == path) {
+            restart.delay = Some(delay);
+        }
+        if let Some(last) = inner.rows.get_mut(path).and_then(|row| row.last.as_mut()) {
+            last.delay = Some(delay);
         }
     }
 
@@ -247,7 +261,20 @@ impl ActorTable {
     /// All actors, by path.
     #[must_use]
     pub fn rows(&self) -> Vec<ActorRow> {
+        self.rows_after(None, usize::MAX)
+    }
+
+    /// How many actors there are.
+    #[must_use]
+    pub fn n_rows(&self) -> usize {
+        self.lock().rows.len()
+    }
+
+    /// The next actors by path.
+    #[must_use]
+    pub fn rows_after(&self, after: Option<&str>, most: usize) -> Vec<ActorRow> {
         let inner = self.lock();
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let row_of = |(path, row): (&String, &Row)| ActorRow {
             spot: Spot { path: path.clone(), kind: row.kind, parent: row.parent.clone() },
             pid: row.pid.map(|pid| pid.pid()),
@@ -258,7 +285,7 @@ impl ActorTable {
             restarts_by_class: row.restarts_by_class.clone(),
             last_restart: row.last.clone(),
         };
-        inner.rows.iter().map(row_of).collect()
+        inner.rows.range::<str, _>((from, Bound::Unbounded)).take(most).map(row_of).collect()
     }
 
     /// The last restarts, oldest first.
@@ -350,5 +377,20 @@ mod tests {
         let log: Vec<_> = table.restarts().into_iter().map(|restart| (restart.reason, restart.by, restart.attempt)).collect();
         let told = ("killed by op: a test".to_owned(), Some("op".to_owned()), 1);
         assert_eq!(log, [told, ("panicked".to_owned(), None, 2)]);
+        table.starts_after("node", Duration::from_millis(250));
+        let delays: Vec<_> = table.restarts().into_iter().map(|restart| restart.delay).collect();
+        assert_eq!(delays, [None, Some(Duration::from_millis(250))]);
+        assert_eq!(table.rows()[0].last_restart.as_ref().and_then(|last| last.delay), delays[1]);
+    }
+
+    #[tokio::test]
+    async fn rows_come_in_parts_by_path() {
+        let table = ActorTable::default();
+        for name in ["a", "b", "b/c", "d"] {
+            table.spawn(&Spot::root("Quiet", name), None, Quiet, |_| ()).await.expect("spawned");
+        }
+        let part = |after, most| table.rows_after(after, most).into_iter().map(|row| row.spot.path).collect::<Vec<_>>();
+        assert_eq!((part(None, 2), part(Some("b"), 9)), (vec!["a".into(), "b".into()], vec!["b/c".into(), "d".into()]));
+        assert_eq!((part(Some("c"), 9), part(Some("d"), 9), table.n_rows()), (vec!["d".to_owned()], vec![], 4));
     }
 }

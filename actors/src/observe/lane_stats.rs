@@ -5,17 +5,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use super::Traffic;
+use super::pace::Pace;
 use crate::domain::{OutcomeCounts, Position, ShardId};
 use tokio::time::Instant;
 
 /// New dead letters remembered for each lane.
 const LETTERS_KEPT: usize = 20;
+/// Causes of refused texts that are told apart; others count as one more.
+const MOST_CAUSES: usize = 20;
 
 /// The counts of one application's lanes. A cheap handle.
 #[derive(Clone, Default, Debug)]
 pub struct LaneStats {
     lanes: Arc<Mutex<BTreeMap<ShardId, Lane>>>,
     traffic: Traffic,
+    /// Texts that were not sent, by cause.
+    refused_texts: Arc<Mutex<BTreeMap<String, u64>>>,
 }
 
 #[derive(Debug)]
@@ -41,6 +46,11 @@ struct Lane {
     moved_at: Instant,
     entered_at: Instant,
     letters: VecDeque<FreshLetter>,
+    /// When the last record that was read had arrived at its source.
+    read_to: Option<SystemTime>,
+    throttles: Option<u64>,
+    lease_until: Option<Instant>,
+    pace: Pace,
 }
 
 /// A dead letter that a lane has just made.
@@ -132,6 +142,14 @@ pub struct LaneSnapshot {
     pub still_for: Option<Duration>,
     /// Its last new dead letters, oldest first.
     pub letters: Vec<FreshLetter>,
+    /// How long ago the last record that it read had arrived at the source; it grows while none arrives.
+    pub last_record_age: Option<Duration>,
+    /// How often its reads were throttled since the node started.
+    pub throttles: Option<u64>,
+    /// Records let in a second, as a mean of the last 10 s.
+    pub records_per_second: Option<f64>,
+    /// How long its lease lasts by the node's own clock if it is not written again.
+    pub lease_left: Option<Duration>,
 }
 
 impl LaneStats {
@@ -175,6 +193,7 @@ impl LaneStats {
                 // What was dropped unfinished starts again wherever the lease goes.
                 lane.restart();
                 lane.deaths = 0;
+                lane.lease_until = None;
             }
             if let Some(fault) = fault {
                 lane.last_fault = Some(fault.to_owned());
@@ -189,6 +208,7 @@ impl LaneStats {
                 lane.moved_at = Instant::now();
             }
             lane.records_in += n_records as u64;
+            lane.pace.add(Instant::now(), n_records as u64);
             lane.in_lane += n_records;
         });
     }
@@ -226,9 +246,40 @@ impl LaneStats {
         });
     }
 
+    /// Notes when the last record that was read had arrived at its source.
+    pub fn read_to(&self, shard: &ShardId, arrived: SystemTime) {
+        self.change(shard, |lane| lane.read_to = Some(arrived));
+    }
+
+    /// Notes how often reads were throttled so far.
+    pub fn throttles(&self, shard: &ShardId, so_far: Option<u64>) {
+        self.change(shard, |lane| lane.throttles = so_far);
+    }
+
+    /// Notes until when the lease of a lane lasts.
+    pub fn lease_lasts(&self, shard: &ShardId, until: Instant) {
+        // One whose lane has not begun is nobody's to show.
+        if let Some(lane) = self.lock().get_mut(shard) {
+            lane.lease_until = Some(until);
+        }
+    }
+
     /// Notes a text that may have been sent twice.
     pub fn possible_repeat(&self, shard: &ShardId) {
         self.change(shard, |lane| lane.possible_repeats += 1);
+    }
+
+    /// Notes a text that was not sent, and why: a few words that hold nothing personal.
+    pub fn text_refused(&self, cause: &str) {
+        let mut causes = self.refused_texts.lock().unwrap_or_else(PoisonError::into_inner);
+        let cause = if causes.len() < MOST_CAUSES || causes.contains_key(cause) { cause } else { "other" };
+        *causes.entry(cause.to_owned()).or_default() += 1;
+    }
+
+    /// Texts that were not sent since the node started, by cause, as often as it was tried.
+    #[must_use]
+    pub fn refused_texts(&self) -> BTreeMap<String, u64> {
+        self.refused_texts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Notes a write of a shard's lease.
@@ -276,6 +327,11 @@ impl LaneStats {
             state_for: lane.entered_at.elapsed(),
             still_for: (lane.in_lane > 0).then(|| lane.moved_at.elapsed()),
             letters: lane.letters.iter().cloned().collect(),
+            // A clock behind that of the source makes an age of 0.
+            last_record_age: lane.read_to.map(|at| at.elapsed().unwrap_or_default()),
+            throttles: lane.throttles,
+            records_per_second: lane.pace.per_second(Instant::now()),
+            lease_left: lane.lease_until.map(|until| until.saturating_duration_since(Instant::now())),
         };
         lanes.iter().map(seen).collect()
     }
@@ -301,6 +357,10 @@ impl LaneStats {
             moved_at: Instant::now(),
             entered_at: Instant::now(),
             letters: VecDeque::new(),
+            read_to: None,
+            throttles: None,
+            lease_until: None,
+            pace: Pace::since(Instant::now()),
         }));
     }
 

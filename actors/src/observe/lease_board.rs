@@ -47,6 +47,10 @@ pub struct SeenLease {
     pub checkpoint: String,
     /// Shards that have to be done first.
     pub parents: Vec<ShardId>,
+    /// Shards that follow it, as far as they are known.
+    pub children: Vec<ShardId>,
+    /// First and last hash key; unknown of streams without any, and of shards that are listed no more.
+    pub hash_range: Option<(String, String)>,
     /// What the assigner makes of it.
     pub state: LeaseState,
     /// The worker that it counts for: of one that is being handed over, the new one.
@@ -130,6 +134,8 @@ mod tests {
             counter: 1,
             checkpoint: "TRIM_HORIZON".into(),
             parents: Vec::new(),
+            children: Vec::new(),
+            hash_range: None,
             state,
             counts_for: None,
         };

@@ -11,6 +11,7 @@ mod lease_board;
 mod mailbox;
 mod meter;
 mod metered;
+mod pace;
 mod synthetic;
 mod traffic;
 

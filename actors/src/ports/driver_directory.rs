@@ -17,8 +17,21 @@ pub trait DriverDirectory: Send + Sync {
     /// When the directory does not answer within its budget.
     async fn drivers(&self, plates: &[PlateKey]) -> Result<HashMap<PlateKey, Driver>, RemoteFailure>;
 
-    /// Queries that wait for a connection now; `None` where none has to.
-    fn n_waiting(&self) -> Option<usize> {
+    /// How its connections are used now; `None` where there are none.
+    fn connections(&self) -> Option<Connections> {
         None
     }
+}
+
+/// The connections of a pool at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connections {
+    /// As many may be open.
+    pub most: usize,
+    /// Those that are.
+    pub open: usize,
+    /// Open ones with a query on them.
+    pub in_use: usize,
+    /// Queries that wait for one.
+    pub waiting: usize,
 }

@@ -24,7 +24,7 @@ pub use alert_ledger::{AlertLedger, Claim, ClaimLost, MarkError};
 pub use alert_sender::{AlertSender, SendError};
 pub use archive::Archive;
 pub use dead_letters::{DeadLetter, DeadLetters};
-pub use driver_directory::DriverDirectory;
+pub use driver_directory::{Connections, DriverDirectory};
 pub use lease_table::{Checkpoint, Lease, LeaseError, LeaseTable, NewLease};
 pub use lease_write::{LeaseWrite, Refusal};
 pub use message_source::{Acks, Connection, Message, MessageSource, Messages, Receipt};

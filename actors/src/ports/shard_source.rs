@@ -18,6 +18,11 @@ pub trait ShardSource: Send + Sync {
     /// Most bytes a second that all readers of a shard may read together; without end where nothing says so.
     fn most_bytes_per_second(&self) -> f64;
 
+    /// How often reads of this shard were throttled since this was made; `None` where nobody counts.
+    fn throttles(&self, _shard: &ShardId) -> Option<u64> {
+        None
+    }
+
     /// Every shard that still holds records, closed ones included, over all pages.
     ///
     /// # Errors

@@ -70,7 +70,7 @@ pub(super) async fn dry_run(
     let warehouse = warehouse(config)?;
     let path_style = config.s3.path_style.unwrap_or(aws.endpoint_url.is_some());
     let bucket = Bucket::new(sdk, &config.bucket(), &config.s3.prefix, path_style);
-    let quarantine = Quarantine { folder: config.rejects_dir.clone(), file: file.clone() };
+    let quarantine = Quarantine { folder: config.rejects_dir.clone(), file: file.clone(), progress: Progress::default() };
     let (sender, rows) = mpsc::channel(CHUNKS_IN_FLIGHT);
     let reading = tokio::task::spawn_blocking(move || read(&file, &sender));
     let asked = warehouse.dry_run(rows, &bucket, &quarantine).await;

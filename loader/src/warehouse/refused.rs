@@ -30,6 +30,8 @@ pub(crate) struct RefusedRow {
 pub(crate) struct Quarantine {
     pub(crate) folder: PathBuf,
     pub(crate) file: LoadFile,
+    /// Where they are told of.
+    pub(crate) progress: Progress,
 }
 
 impl Quarantine {
@@ -49,7 +51,10 @@ impl Quarantine {
         let path = file.path().to_owned();
         let fault = |reason: String| LoadFault::Rejects { path: path.clone(), reason };
         let mut rejects = already_rejected(&path).map_err(fault)?;
-        rejects.extend(self.rejects_of(rows)?.into_iter().map(|reject| (reject.line, reject)));
+        for reject in self.rejects_of(rows)? {
+            self.progress.rejected(&reject);
+            rejects.insert(reject.line, reject);
+        }
         let origin =
             Origin { load_id: self.file.completes.clone().unwrap_or_else(|| load_id.clone()), file: self.file.name.clone() };
         for reject in rejects.values() {
@@ -136,7 +141,7 @@ mod tests {
         ours.write(&origin, &ragged).unwrap();
         let paths = ours.finish().unwrap().unwrap();
 
-        let quarantine = Quarantine { folder: folder.path().to_owned(), file };
+        let quarantine = Quarantine { folder: folder.path().to_owned(), file, progress: Progress::default() };
         let values = DriverRow { line: 3, values: Default::default() };
         let refused = RefusedRow { row: values, column: Some("phonenumber".into()), detail: "error 1204".into() };
         for _ in 0..2 {

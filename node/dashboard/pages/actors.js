@@ -5,6 +5,7 @@ import { spark, split } from '../charts.js';
 import { factList, h, panel, tell } from '../dom.js';
 import { grid } from '../grid.js';
 import { pace, thin, upFor } from '../model.js';
+import { lastDelay, pathTo, strategy } from '../supervision.js';
 import { standing, treegrid } from '../tree.js';
 import { clock, count, many, micros, percent, rate, span } from '../words.js';
 
@@ -22,7 +23,10 @@ export function actors({ query, remember }) {
   const problems = h('button', { type: 'button', 'aria-pressed': String(query.get('problems') === '1'), 'data-testid': 'only-problems' }, 'Only problems');
   const total = h('span', { class: 'muted', 'data-testid': 'actor-count' });
   const tree = treegrid({ onChoose: choose, onOrder: (it) => ((order = it), keep()), order });
-  const details = detail();
+  const details = detail((name) => tree.place(name), (name) => {
+    tree.choose(name);
+    choose(name);
+  });
   const isOnly = () => problems.getAttribute('aria-pressed') === 'true';
   const keep = () => remember({ filter: text.value.trim(), problems: isOnly() ? '1' : '', sort: order === 'name' ? '' : order, open });
   const counted = () => {
@@ -67,8 +71,8 @@ export function actors({ query, remember }) {
   };
 }
 
-/** The panel about one actor. */
-function detail() {
+/** The panel about one actor. @param {(name: string) => any} placeOf @param {(name: string) => void} go */
+function detail(placeOf, go) {
   let name = '';
   let samples = /** @type {{ seq: number, rate: number | null, mailbox: number, busy: number | null }[]} */ ([]);
   let current = /** @type {any} */ (null);
@@ -86,11 +90,22 @@ function detail() {
       { id: 'at', head: 'At', show: (row) => ({ text: clock(row.at), title: row.at }) },
       { id: 'attempt', head: 'No.', kind: 'number', show: (row) => ({ text: count(row.attempt), value: row.attempt }) },
       { id: 'by', head: 'By', show: (row) => row.by ?? 'its supervisor' },
+      { id: 'delay', head: 'After', kind: 'number', show: (row) => ({ text: span(row.delay_ms), value: row.delay_ms ?? null }) },
       { id: 'reason', head: 'Reason', kind: 'wrap', show: (row) => row.reason },
     ],
   });
   const known = h('div', { class: 'detail', hidden: true }, path, stands, buttons, bar.element, facts, charts, h('h3', {}, 'Last restarts'), restarts.element);
   const none = h('p', { class: 'none muted' }, 'Choose an actor to see more of it: arrows move, Enter chooses.');
+  let walked = '';
+  /** The way from the root; each step leads there. @param {string} to */
+  function way(to) {
+    const steps = pathTo(to, placeOf);
+    const told = steps.map((it) => it.name).join('\n');
+    if (told === walked) return;
+    walked = told;
+    const step = (it) => (it.name === to ? h('span', {}, it.own) : h('button', { type: 'button', class: 'link', title: it.name, click: () => go(it.name) }, it.own));
+    path.replaceChildren(...steps.flatMap((it, at) => [at ? ' / ' : '', step(it)]));
+  }
   const below = () => (current.children.length ? [['Below it', `${many(current.below.actors, 'actor')}, ${count(current.below.mailbox)} queued, ${count(current.below.restarts)} restarts`]] : []);
 
   return {
@@ -109,7 +124,7 @@ function detail() {
       const { row } = place;
       const speed = pace(now, row);
       known.dataset.actor = row.name;
-      tell(path, row.name.replaceAll('/', ' / '));
+      way(row.name);
       const [glyph, word, kind] = standing(place, now.asked.get(row.name), now.stale.get(row.node));
       stands.className = kind;
       stands.dataset.value = row.state;
@@ -117,7 +132,7 @@ function detail() {
       bar.update(speed.busy, speed.waiting);
       facts.replaceChildren(
         factList([
-          ['Kind', row.kind], ['Node', row.node], ['Supervisor', row.parent ?? 'none: it is a root'], ['Number', row.id === null ? 'none: it does not run' : [String(row.id), 'id', row.id]],
+          ['Kind', row.kind], ['Node', row.node], ['Supervisor', row.parent ?? 'none: it is a root'], ['If it ends', h('span', { 'data-testid': 'strategy' }, strategy(row, placeOf(row.parent)?.row).text)], ['Last time', [lastDelay(row), 'delay', row.last ? (row.last.delay_ms ?? null) : null]], ['Number', row.id === null ? 'none: it does not run' : [String(row.id), 'id', row.id]],
           ['Up', [span(upFor(now, row)), 'up', row.up_s]], ['Mailbox', [count(row.mailbox), 'mailbox', row.mailbox]],
           ['Received, done', [`${count(row.received)}, ${count(row.done)}`, 'done', row.done]], ['Messages', [`${rate(speed.rate)}/s`, 'rate', speed.rate]],
           ['Busy, waiting', [`${percent(speed.busy)}, ${percent(speed.waiting)}`, 'busy', speed.busy]], ['Handling, p95', [micros(row.p95_us), 'p95', row.p95_us]],

@@ -1,9 +1,9 @@
 // The way of an event through the stages of each role: how each stage spends its time, how long messages take, and how events ended.
 // @ts-check
-import { split } from '../charts.js';
+import { queryTimes, split } from '../charts.js';
 import { h, panel } from '../dom.js';
 import { grid } from '../grid.js';
-import { HELD_UP, level, NEAR_LIMIT, perSecond, STAGES, stagesByRole } from '../model.js';
+import { HELD_UP, level, NEAR_LIMIT, perSecond, STAGES, stagesByRole, textCauses } from '../model.js';
 import { picture } from '../picture.js';
 import { count, micros, percent, rate, span } from '../words.js';
 
@@ -55,6 +55,33 @@ const CACHE_COLUMNS = [
   bare('entries', 'Plates', (row) => row.entries, count),
 ];
 
+const pool = (row) => row.connections;
+
+const WAREHOUSE_COLUMNS = [
+  { id: 'node', head: 'Node', show: (row) => row.node },
+  bare('answered', 'Queries', (row) => row.answered, count),
+  bare('mean', 'Mean', (row) => row.mean_ms, span),
+  { id: 'times', head: 'How long they took', make: () => h('span', {}), update: (node, row) => node.replaceChildren(queryTimes(row.times, 150, 18)) },
+  bare('most', 'Pool size', (row) => pool(row)?.most, count),
+  bare('open', 'Open', (row) => pool(row)?.open, count),
+  bare('in-use', 'In use', (row) => pool(row)?.in_use, count),
+  bare('waiting', 'Waiting', (row) => pool(row)?.waiting, count, { show: (row) => ({ text: count(pool(row)?.waiting), value: pool(row)?.waiting ?? null, kind: pool(row)?.waiting ? 'busy' : '' }) }),
+];
+
+const FATES = { sent: ['●', 'good'], suppressed: ['○', 'muted'], failed: ['✕', 'bad'] };
+
+const TEXT_COLUMNS = [
+  {
+    id: 'fate', head: 'Texts', order: (row) => row.fate,
+    show: (row) => {
+      const [glyph, kind] = FATES[/** @type {keyof typeof FATES} */ (row.fate)] ?? ['▲', ''];
+      return { text: `${glyph} ${row.fate}`, kind: row.texts ? kind : 'muted', value: row.fate };
+    },
+  },
+  { id: 'cause', head: 'Cause', kind: 'long', show: (row) => row.cause ?? '' },
+  bare('texts', 'Number', (row) => row.texts, count),
+];
+
 const CALL_COLUMNS = [
   { id: 'node', head: 'Node', order: (row) => row.node, show: (row) => row.node },
   { id: 'user', head: 'For', order: (row) => row.user, show: (row) => row.user },
@@ -78,6 +105,8 @@ export function pipeline() {
   const way = picture();
   const stages = grid({ label: 'Stages', key: (row) => `${row.role}/${row.kind}`, testid: 'stage-row', attributes: (row) => ({ 'data-stage': `${row.role}/${row.kind}` }), columns: STAGE_COLUMNS, empty: 'No stage runs.' });
   const caches = grid({ label: 'Driver caches', key: (row) => row.node, testid: 'cache-row', attributes: (row) => ({ 'data-node': row.node }), columns: CACHE_COLUMNS, empty: 'No node looks drivers up.' });
+  const warehouse = grid({ label: 'The warehouse', key: (row) => row.node, testid: 'warehouse-row', attributes: (row) => ({ 'data-node': row.node }), columns: WAREHOUSE_COLUMNS, empty: 'No node asks a warehouse.' });
+  const texts = grid({ label: 'Texts by cause', key: (row) => `${row.fate}/${row.cause}`, testid: 'text-row', attributes: (row) => ({ 'data-text': `${row.fate}/${row.cause ?? ''}` }), columns: TEXT_COLUMNS, empty: 'No node texts.' });
   const calls = grid({ label: 'Remote calls', key: (row) => `${row.node} ${row.user} ${row.call} ${row.resource}`, testid: 'call-row', attributes: (row) => ({ 'data-call': `${row.user}/${row.call}` }), columns: CALL_COLUMNS, empty: 'No node tells of its calls.' });
   const ends = grid({ label: 'How events ended', key: (row) => `${row.role}/${row.outcome}`, testid: 'outcome-row', attributes: (row) => ({ 'data-outcome': `${row.role}/${row.outcome}` }), columns: END_COLUMNS, empty: 'None ended yet.' });
   const told = h('span', { class: 'muted' }, 'OK up to 10 % waiting, LOW up to 50 %, HIGH above; the highest of a stage’s actors counts, over the last 10 s');
@@ -88,6 +117,7 @@ export function pipeline() {
       panel('Pipeline', { class: 'pipeline' }, [h('span', { class: 'muted' }, 'events a second, mean of the last 10 s'), h('span', { class: 'gap' }), legend()], h('div', { class: 'scroll' }, way.element)),
       panel('Stages', {}, [told], h('div', { class: 'scroll' }, stages.element)),
       h('div', { class: 'pair' }, panel('Driver caches', {}, [], h('div', { class: 'scroll' }, caches.element)), panel('How events ended', {}, [], h('div', { class: 'scroll' }, ends.element))),
+      h('div', { class: 'pair' }, panel('The warehouse', {}, [h('span', { class: 'muted' }, 'queries since each node started, its connections now')], h('div', { class: 'scroll' }, warehouse.element)), panel('Texts by cause', {}, [], h('div', { class: 'scroll' }, texts.element))),
       panel('Remote calls', {}, [h('span', { class: 'muted' }, 'to the warehouse and for texts, and those that fare badly')], h('div', { class: 'scroll' }, calls.element))
     ),
     /** @param {any} state */
@@ -96,6 +126,8 @@ export function pipeline() {
       const byRole = stagesByRole(state);
       stages.show(Object.keys(STAGES).flatMap((role) => (byRole.get(role) ?? []).map((stage) => ({ role, ...stage }))));
       caches.show(state.status.nodes.filter((node) => node.status?.cache).map((node) => ({ node: node.name, ...node.status.cache })));
+      warehouse.show(state.status.nodes.filter((node) => node.status?.warehouse).map((node) => ({ node: node.name, ...node.status.warehouse })));
+      texts.show(textCauses(state.status.nodes));
       const rows = Object.entries(state.status.outcomes_by_role).flatMap(([role, counts]) =>
         Object.entries(counts).filter(([, n]) => n > 0).map(([outcome, n]) => ({ role, outcome, n, rate: perSecond(state, (it) => it.ends[role]?.[outcome] ?? 0) }))
       );

@@ -4,7 +4,7 @@ import { actionButton } from '../actions.js';
 import { spark } from '../charts.js';
 import { h, panel, select, tell } from '../dom.js';
 import { grid, pressed } from '../grid.js';
-import { intake, lagSeries, LATE_MS } from '../model.js';
+import { intake, keyShare, lagSeries, LATE_MS } from '../model.js';
 import { clock, count, many, rate, shortShard, span, tail } from '../words.js';
 
 const name = (shard) => `${shard.role}/${shard.shard}`;
@@ -105,16 +105,17 @@ export function shardsTable({ short, onChoose }) {
   const taken = { id: 'rate', head: 'Records/s', kind: 'number', order: (row) => intake(all, row), show: (row) => ({ text: rate(intake(all, row)), value: intake(all, row) }) };
   const role = { id: 'role', head: 'Role', order: (row) => row.role, show: (row) => row.role };
   const number = (id, head, of, words = count) => ({ id, head, kind: 'number', order: of, show: (row) => ({ text: words(of(row)), value: of(row) ?? null }) });
+  const family = (id, head) => ({ id, head, show: (row) => ({ text: (row[id] ?? []).map(shortShard).join(', ') || 'none', title: (row[id] ?? []).join(', ') || null }) });
   const shard = { id: 'shard', head: 'Shard', order: (row) => row.shard, ...pressed((row) => row.shard, (row) => onChoose?.(row)) };
   const both = { id: 'shard', head: 'Shard', show: (row) => ({ text: `${row.role} ${shortShard(row.shard)}`, title: row.shard, link: `#/shards?shard=${encodeURIComponent(name(row))}` }) };
   const columns = short
     ? [both, whose, lease, lag, chart, reached, age]
     : [
-        role, shard, whose, lease, lag, chart, taken, number('iterator-age', 'Iterator age', (row) => row.lane?.iterator_age_ms, span), number('in-lane', 'In lane', (row) => row.lane?.in_lane), reached, age,
+        role, shard, whose, lease, lag, chart, taken, number('iterator-age', 'Last record came', (row) => row.lane?.iterator_age_ms, span), number('in-lane', 'In lane', (row) => row.lane?.in_lane), reached, age,
         number('lease-left', 'Lease left', (row) => row.lease_left_ms, span), number('counter', 'Counter', (row) => row.counter), number('generation', 'Generation', (row) => row.lane?.generation),
         number('restarts', 'Restarts', (row) => row.lane?.restarts), number('throttles', 'Throttles', (row) => row.lane?.throttles),
-        { id: 'range', head: 'Hash range', kind: 'mono', show: (row) => row.hash_range ?? 'unknown' },
-        { id: 'parents', head: 'Parents', show: (row) => row.parents.map(shortShard).join(', ') || 'none' },
+        { id: 'range', head: 'Hash range', kind: 'mono', show: (row) => ({ text: keyShare(row.hash_range), title: row.hash_range ? `${row.hash_range.first} to ${row.hash_range.last}` : null }) },
+        family('parents', 'Parents'), family('children', 'Children'),
         { id: 'why', head: 'Why it does not move', kind: 'long', show: (row) => ({ text: row.why ?? '', title: row.why, kind: row.why ? 'busy' : '' }) },
       ];
   // What the node does not tell at all has no column.

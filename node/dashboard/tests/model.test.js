@@ -1,7 +1,7 @@
 // What the pages work out from the stream, without a browser: node --test node/dashboard/tests/*.test.js
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { apply, cpu, empty, intake, level, pace, perSecond, slowest, stages, thin, totals, upFor, whole } from '../model.js';
+import { apply, cpu, empty, intake, level, pace, perSecond, slowest, stages, textCauses, thin, totals, upFor, whole } from '../model.js';
 import { actor, frame } from './frames.js';
 import { ago, brief, count, many, micros, percent, rate, shortShard, size, span, tail } from '../words.js';
 
@@ -129,4 +129,10 @@ test('an actor grows older while nothing else about it changes', () => {
   apply(state, frame(1, true, [actor('n', { up_s: 5 })]), 1_000);
   apply(state, frame(2, false, []), 4_000);
   assert.equal(upFor(state, state.rows.get('n')), 8_000);
+});
+
+test('texts of all nodes are added up by what became of them, and why', () => {
+  const text = (fate, cause, texts) => ({ fate, cause, texts });
+  const nodes = [{ status: { texts: [text('failed', 'OptedOut', 1), text('sent', null, 4)] } }, { status: { texts: [text('sent', null, 3), text('suppressed', 'texted before', 2)] } }, { status: null }, { status: {} }];
+  assert.deepEqual(textCauses(nodes), [text('sent', null, 7), text('suppressed', 'texted before', 2), text('failed', 'OptedOut', 1)]);
 });

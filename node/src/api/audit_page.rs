@@ -8,7 +8,7 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 
 use super::SilentNode;
-use super::cluster::{Api, Heard};
+use super::cluster::{Answer, Api, Heard};
 use super::node_view::AUDIT;
 use super::pages::time;
 use super::shards::silent;
@@ -25,6 +25,8 @@ pub(crate) struct AuditPage {
     /// Nodes that did not answer; what was asked of them is missing, or old.
     pub(crate) silent: Vec<SilentNode>,
 }
+
+impl Answer for Vec<AuditLine> {}
 
 /// The last lines of all nodes.
 pub(super) async fn audit(State(api): State<Arc<Api>>) -> Json<AuditPage> {

@@ -58,8 +58,22 @@ pub(crate) struct Api {
     last: Mutex<LastPages>,
 }
 
-/// The last page of each kind from each worker that is still known.
-type LastPages = BTreeMap<(String, &'static str), (Instant, Vec<u8>)>;
+/// The last page of each kind from each worker that is still known, in the parts that it came in.
+type LastPages = BTreeMap<(String, &'static str), (Instant, Vec<Vec<u8>>)>;
+
+/// Parts of one answer: a node has no more than a hundred thousand actors.
+const MOST_PARTS: usize = 100;
+
+/// What nodes answer each other, in parts if it is long.
+pub(super) trait Answer: DeserializeOwned {
+    /// The page that goes on with it.
+    fn rest(&self) -> Option<String> {
+        None
+    }
+
+    /// Adds the next part.
+    fn add(&mut self, _more: Self) {}
+}
 
 /// What one node said.
 pub(super) struct Heard<T> {
@@ -119,7 +133,7 @@ impl Api {
 
     /// Asks all nodes for a page, side by side. One that cannot be asked, or is too slow, is there with its last answer; one that
     /// left on purpose is missed by nobody.
-    pub(super) async fn hear<T: DeserializeOwned>(&self, page: &'static str) -> Vec<Heard<T>> {
+    pub(super) async fn hear<T: Answer>(&self, page: &'static str) -> Vec<Heard<T>> {
         let mut nodes = self.nodes();
         nodes.retain(|node| !node.has_left());
         self.last_pages().retain(|(worker, _), _| nodes.iter().any(|node| node.worker == *worker));
@@ -128,8 +142,19 @@ impl Api {
 
     /// Asks one node for a page, whatever it said before.
     pub(super) async fn ask_now<T: DeserializeOwned>(&self, node: &ClusterNode, page: &str) -> Result<T, String> {
-        let bytes = self.bytes_of(node, page).await?;
-        serde_json::from_slice(&bytes).map_err(|error| format!("its answer is not understood: {error}"))
+        read(&self.bytes_of(node, page).await?)
+    }
+
+    /// Asks for a page and all that goes on with it.
+    async fn whole<T: Answer>(&self, node: &ClusterNode, page: &str) -> Result<(T, Vec<Vec<u8>>), String> {
+        let mut parts = vec![self.bytes_of(node, page).await?];
+        let mut whole: T = read(&parts[0])?;
+        while let Some(rest) = whole.rest().filter(|_| parts.len() < MOST_PARTS) {
+            let bytes = self.bytes_of(node, &rest).await?;
+            whole.add(read(&bytes)?);
+            parts.push(bytes);
+        }
+        Ok((whole, parts))
     }
 
     async fn bytes_of(&self, node: &ClusterNode, page: &str) -> Result<Vec<u8>, String> {
@@ -152,26 +177,18 @@ impl Api {
         self.reach.order(&node.worker, order).await.map_err(|failure| failure.reason)
     }
 
-    async fn ask<T: DeserializeOwned>(&self, node: ClusterNode, page: &'static str) -> Heard<T> {
-        let answer = self.bytes_of(&node, page).await;
+    async fn ask<T: Answer>(&self, node: ClusterNode, page: &'static str) -> Heard<T> {
         let key = (node.worker.clone(), page);
-        let read = answer.and_then(|bytes| match serde_json::from_slice(&bytes) {
-            Ok(page) => Ok((page, bytes)),
-            Err(error) => Err(format!("its answer is not understood: {error}")),
-        });
-        match read {
-            Ok((page, bytes)) => {
+        match self.whole(&node, page).await {
+            Ok((page, parts)) => {
                 if node.presence != Presence::Here {
-                    self.last_pages().insert(key, (Instant::now(), bytes));
+                    self.last_pages().insert(key, (Instant::now(), parts));
                 }
                 Heard { node, page: Some(page), age: Duration::ZERO, silent: None }
             }
             Err(why) => {
                 let last = self.last_pages().get(&key).cloned();
-                let (page, age) = match last {
-                    Some((at, bytes)) => (serde_json::from_slice(&bytes).ok(), at.elapsed()),
-                    None => (None, Duration::ZERO),
-                };
+                let (page, age) = last.map_or((None, Duration::ZERO), |(at, parts)| (joined(&parts), at.elapsed()));
                 Heard { node, page, age, silent: Some(why) }
             }
         }
@@ -181,6 +198,19 @@ impl Api {
     fn last_pages(&self) -> MutexGuard<'_, LastPages> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(bytes).map_err(|error| format!("its answer is not understood: {error}"))
+}
+
+fn joined<T: Answer>(parts: &[Vec<u8>]) -> Option<T> {
+    let mut parts = parts.iter().map(|part| read::<T>(part).ok());
+    let mut whole = parts.next()??;
+    for part in parts {
+        whole.add(part?);
+    }
+    Some(whole)
 }
 
 impl<T> Heard<T> {

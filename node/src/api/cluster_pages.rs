@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use speedtrap_actors::cluster::{ClusterNode, Presence};
 
-use super::cluster::{Api, Heard};
+use super::cluster::{Answer, Api, Heard};
 use super::lanes_page::LanesPage;
-use super::node_view::{ACTORS, LANES, STATUS};
+use super::node_view::{ACTORS, LANES, MORE_ACTORS, STATUS};
 use super::overview::{Judged, Kpis};
 use super::pages::{ActorPage, ActorsPage, RestartPage, StatusPage, time};
 use super::shards::{ShardPage, SilentNode, is_replaced, join, silent};
@@ -94,13 +94,30 @@ pub(crate) struct ClusterActorsPage {
     pub(crate) silent: Vec<SilentNode>,
 }
 
+impl Answer for StatusPage {}
+
+impl Answer for ActorsPage {
+    fn rest(&self) -> Option<String> {
+        self.next.as_ref().map(|next| format!("{MORE_ACTORS}{next}"))
+    }
+
+    fn add(&mut self, more: Self) {
+        self.rows.extend(more.rows);
+        (self.total, self.next) = (more.total, more.next);
+    }
+}
+
 impl Api {
     pub(super) async fn nodes_page(&self) -> NodesPage {
         let roles = |node: &ClusterNode| node.roles.iter().all(|role| self.runs(role));
-        let nodes = self.nodes();
         // The leases of roles that run here are seen from here; for others somebody has to be asked.
-        let lanes = if nodes.iter().all(roles) { vec![self.own_lanes()] } else { self.hear(LANES).await };
-        let (seen, shards) = (roles_seen(&lanes), join(&lanes));
+        let lanes = if self.nodes().iter().all(roles) { vec![self.own_lanes()] } else { self.hear(LANES).await };
+        self.nodes_of(&lanes)
+    }
+
+    /// All nodes, with the leases that these lanes tell of.
+    pub(super) fn nodes_of(&self, lanes: &[Heard<LanesPage>]) -> NodesPage {
+        let (nodes, seen, shards) = (self.nodes(), roles_seen(lanes), join(lanes));
         let nodes = nodes.iter().map(|node| NodePage::of(node, &seen, &shards)).collect();
         NodesPage { schema: 1, served_by: self.node.name.clone(), at: time(SystemTime::now()), nodes }
     }
@@ -115,9 +132,14 @@ impl Api {
     }
 
     pub(super) async fn cluster_status(&self) -> ClusterStatusPage {
-        let (statuses, lanes) = tokio::join!(self.hear::<StatusPage>(STATUS), self.hear::<LanesPage>(LANES));
-        let Judged { findings, notes, kpis } = self.judge(&statuses, &lanes);
-        let shards = join(&lanes);
+        let (statuses, lanes) = tokio::join!(self.hear(STATUS), self.hear(LANES));
+        self.status_of(statuses, &lanes)
+    }
+
+    /// Judges what all nodes say of themselves and their lanes.
+    pub(super) fn status_of(&self, statuses: Vec<Heard<StatusPage>>, lanes: &[Heard<LanesPage>]) -> ClusterStatusPage {
+        let Judged { findings, notes, kpis } = self.judge(&statuses, lanes);
+        let shards = join(lanes);
         let mut page = ClusterStatusPage {
             schema: 1,
             served_by: self.node.name.clone(),

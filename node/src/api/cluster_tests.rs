@@ -91,6 +91,8 @@ fn lease(shard: &str, owner: Option<&str>, state: LeaseState, parents: &[&str]) 
         counter: 4,
         checkpoint: "TRIM_HORIZON".to_owned(),
         parents: parents.iter().map(|parent| ShardId::new(parent)).collect(),
+        children: Vec::new(),
+        hash_range: None,
         state,
         counts_for: None,
     }

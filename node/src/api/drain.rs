@@ -5,13 +5,12 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::actions::{drains_already, node_named, node_unreachable, tell_to_leave};
 use super::caller::{Caller, Role};
 use super::cluster::Api;
-use super::guard::must_be_json;
 use super::node_view::LIFE;
 use super::problem::Problem;
 use crate::audit::Asked;
@@ -41,10 +40,8 @@ pub(super) async fn drain(
     State(api): State<Arc<Api>>,
     Path(name): Path<String>,
     caller: Caller,
-    headers: HeaderMap,
     body: Result<Json<DrainOrder>, JsonRejection>,
 ) -> Result<(StatusCode, Json<DrainAccepted>), Problem> {
-    must_be_json(&headers)?;
     let Json(order) = body.map_err(|error| Problem::new(error.status(), "bad_order", error.body_text()))?;
     let asked = Asked {
         who: &caller.name,

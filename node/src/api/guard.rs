@@ -90,7 +90,7 @@ fn is_of_own_page(headers: &HeaderMap) -> bool {
 }
 
 /// Lets in only what no web form of another site can send: such a form posts text or form data, but no JSON.
-pub(super) fn must_be_json(headers: &HeaderMap) -> Result<(), Problem> {
+fn must_be_json(headers: &HeaderMap) -> Result<(), Problem> {
     let is_json = |value: &str| value.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"));
     if headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(is_json) {
         return Ok(());

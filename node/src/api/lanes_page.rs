@@ -1,8 +1,10 @@
 //! What one node knows of leases and of its own lanes. Nodes ask it of each other; `shards` joins the answers.
 
 use serde::{Deserialize, Serialize};
+use speedtrap_actors::domain::ShardId;
 use speedtrap_actors::observe::{ActorRow, BoardSnapshot, CallSnapshot, LaneSnapshot, SeenLease};
 
+use super::cluster::Answer;
 use super::pages::{checkpoint_age, known_lag, millis};
 use super::{ApplicationView, NodeView};
 use crate::findings::cause_of;
@@ -40,8 +42,19 @@ pub(crate) struct LeaseRow {
     pub(crate) counter: u64,
     pub(crate) checkpoint: String,
     pub(crate) parents: Vec<String>,
+    #[serde(default)]
+    pub(crate) children: Vec<String>,
+    #[serde(default)]
+    pub(crate) hash_range: Option<HashRange>,
     /// For how long nobody who lives has held it, though it could be taken; null while it needs no owner or has one.
     pub(crate) unowned_ms: Option<u64>,
+}
+
+/// The hash keys that a shard takes, as decimals of up to 39 digits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HashRange {
+    pub(crate) first: String,
+    pub(crate) last: String,
 }
 
 /// One lane.
@@ -53,6 +66,18 @@ pub(crate) struct LaneRow {
     pub(crate) generation: u64,
     pub(crate) in_lane: u64,
     pub(crate) lag_ms: Option<u64>,
+    /// How long ago the last record that it read had arrived at the source: it grows while none arrives.
+    #[serde(default)]
+    pub(crate) iterator_age_ms: Option<u64>,
+    /// Records let in, as a mean of the last 10 s.
+    #[serde(default)]
+    pub(crate) records_per_s: Option<f64>,
+    /// Reads that were throttled since its node started.
+    #[serde(default)]
+    pub(crate) throttles: Option<u64>,
+    /// How long its lease lasts, by its node's clock, if it is not renewed.
+    #[serde(default)]
+    pub(crate) lease_left_ms: Option<u64>,
     pub(crate) checkpoint_age_ms: Option<u64>,
     /// Restarts of its actors since the node took the lease.
     pub(crate) restarts: u64,
@@ -70,6 +95,8 @@ pub(crate) struct WaitingRow {
     #[serde(default)]
     pub(crate) cause: Option<String>,
 }
+
+impl Answer for LanesPage {}
 
 impl LanesPage {
     pub(super) fn of(view: &NodeView) -> Self {
@@ -118,7 +145,9 @@ impl LeaseRow {
             state: lease.state.label().to_owned(),
             counter: lease.counter,
             checkpoint: lease.checkpoint.clone(),
-            parents: lease.parents.iter().map(|parent| parent.as_str().to_owned()).collect(),
+            parents: names(&lease.parents),
+            children: names(&lease.children),
+            hash_range: lease.hash_range.clone().map(|(first, last)| HashRange { first, last }),
             unowned_ms: board.unowned.get(&lease.shard).copied().map(millis),
         }
     }
@@ -139,6 +168,10 @@ impl LaneRow {
             generation: lane.generation,
             in_lane: lane.in_lane as u64,
             lag_ms: known_lag(lane),
+            iterator_age_ms: lane.last_record_age.map(millis),
+            records_per_s: lane.records_per_second,
+            throttles: lane.throttles,
+            lease_left_ms: lane.lease_left.map(millis),
             checkpoint_age_ms: checkpoint_age(lane).map(millis),
             restarts: actors.map(|row| row.restarts).sum(),
             last_fault: lane.last_fault.clone(),
@@ -148,6 +181,10 @@ impl LaneRow {
             }),
         }
     }
+}
+
+fn names(shards: &[ShardId]) -> Vec<String> {
+    shards.iter().map(|shard| shard.as_str().to_owned()).collect()
 }
 
 fn is_within(path: &str, tree: &str) -> bool {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use speedtrap_actors::adapters::{LetterDesk, Settled, StoredLetter};
@@ -13,7 +13,6 @@ use speedtrap_actors::ports::{FailureKind, RemoteFailure};
 
 use super::caller::{Caller, Role};
 use super::cluster::Api;
-use super::guard::must_be_json;
 use super::masking;
 use super::problem::Problem;
 use crate::audit::Asked;
@@ -21,7 +20,7 @@ use crate::audit::Asked;
 /// Letters of one answer unless fewer are asked for.
 const MOST_SHOWN: usize = 5_000;
 /// Letters of one order: what a client asks for in one go ends within a few seconds, and whoever stops asking has stopped.
-pub(crate) const MOST_ORDERED: usize = 50;
+const MOST_ORDERED: usize = 50;
 /// Longest reason or name.
 const MOST_WORDS: usize = 500;
 
@@ -89,13 +88,26 @@ pub(crate) struct LetterOrder {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct OrderEnd {
     pub(crate) schema: u32,
-    pub(crate) done: usize,
+    pub(crate) done: u64,
     /// Letters that were left as they are.
     pub(crate) left: Vec<LeftLetter>,
+    /// How many more of them there are.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub(crate) left_unnamed: u64,
+}
+
+impl Default for OrderEnd {
+    fn default() -> Self {
+        Self { schema: 1, done: 0, left: Vec::new(), left_unnamed: 0 }
+    }
+}
+
+fn is_none(n: &u64) -> bool {
+    *n == 0
 }
 
 /// A letter that an order did nothing about.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct LeftLetter {
     pub(crate) id: String,
     pub(crate) why: String,
@@ -157,34 +169,22 @@ pub(super) async fn stored(api: &Api, id: &str) -> Result<StoredLetter, Problem>
 type Body = Result<Json<LetterOrder>, JsonRejection>;
 
 /// Puts records back on their streams, one after the other.
-pub(super) async fn redrive(
-    State(api): State<Arc<Api>>,
-    caller: Caller,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Json<OrderEnd>, Problem> {
-    order(&api, &caller, Role::Operator, &headers, body, "redrive").await
+pub(super) async fn redrive(State(api): State<Arc<Api>>, caller: Caller, body: Body) -> Result<Json<OrderEnd>, Problem> {
+    order(&api, &caller, Role::Operator, body, "redrive").await
 }
 
 /// Notes that nobody will do anything about letters.
-pub(super) async fn discard(
-    State(api): State<Arc<Api>>,
-    caller: Caller,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Json<OrderEnd>, Problem> {
-    order(&api, &caller, Role::Admin, &headers, body, "discard").await
+pub(super) async fn discard(State(api): State<Arc<Api>>, caller: Caller, body: Body) -> Result<Json<OrderEnd>, Problem> {
+    order(&api, &caller, Role::Admin, body, "discard").await
 }
 
 async fn order(
     api: &Arc<Api>,
     caller: &Caller,
     least: Role,
-    headers: &HeaderMap,
     body: Body,
     action: &'static str,
 ) -> Result<Json<OrderEnd>, Problem> {
-    must_be_json(headers)?;
     let Json(order) = body.map_err(|error| Problem::new(error.status(), "bad_order", error.body_text()))?;
     order.check()?;
     // Whoever has a token is who it says.
@@ -217,7 +217,7 @@ async fn order(
 }
 
 async fn settle(desk: &LetterDesk, action: &str, ids: Vec<String>) -> OrderEnd {
-    let mut end = OrderEnd { schema: 1, done: 0, left: Vec::new() };
+    let mut end = OrderEnd::default();
     for id in ids {
         let settled = if action == "redrive" { desk.redrive(&id).await } else { desk.discard(&id).await };
         match settled {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use speedtrap_actors::domain::UsState;
 use speedtrap_actors::observe::{Count, TrafficCounts};
 
-use super::cluster::{Api, Heard};
+use super::cluster::{Answer, Api, Heard};
 use super::pages::time;
 use super::problem::Problem;
 use super::shards::{SilentNode, silent};
@@ -54,6 +54,8 @@ pub(crate) struct TrafficPage {
     /// By the beginning of the hour.
     hours: BTreeMap<String, CountPage>,
 }
+
+impl Answer for TrafficPage {}
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CountPage {

@@ -8,6 +8,7 @@ mod cluster_pages;
 mod cost;
 mod dashboard;
 mod drain;
+mod figures;
 mod gate;
 mod guard;
 mod lanes_page;
@@ -15,6 +16,7 @@ mod letter_watch;
 mod letters;
 mod limits;
 mod load_news;
+mod load_runs;
 mod loads;
 mod map;
 mod masking;
@@ -48,7 +50,7 @@ use cost::Cost;
 pub(crate) use drain::DrainAccepted;
 pub(crate) use gate::Gate;
 use lanes_page::LanesPage;
-pub(crate) use letters::{LetterOrder, LetterPage, LettersPage, MOST_ORDERED, OrderEnd};
+pub(crate) use letters::{LetterPage, LettersPage, OrderEnd};
 use limits::Limit;
 pub(crate) use masking::plate as masked_plate;
 pub(crate) use node_view::{ApplicationView, CacheCounts, DriverCache, NodeView, Phase};
@@ -101,6 +103,8 @@ fn routes() -> Routes {
         .get("/api/v1/audit", VIEWER, audit_page::audit)
         .get("/api/v1/loads", VIEWER, loads::list)
         .post("/api/v1/loads", OPERATOR, loads::committed)
+        .post("/api/v1/loads/progress", OPERATOR, loads::progressed.layer(DefaultBodyLimit::max(loads::PROGRESS_LIMIT)))
+        .get("/api/v1/loads/{id}/rejected", VIEWER, loads::rejected)
 }
 
 /// The API as a service.

@@ -8,29 +8,37 @@ use ractor::concurrency::oneshot;
 use speedtrap_actors::cluster::{NodeOrder, NodeSupervisorMsg, OrderAnswer, OrderRefusal};
 use speedtrap_actors::flow::Pulse;
 use speedtrap_actors::observe::{ActorTable, CallLog, DurationsSnapshot, IngestStats, LaneStats, LeaseBoard, Mailbox};
+use speedtrap_actors::ports::Connections;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use crate::audit::Audit;
 
-use super::loads::LoadRuns;
+use super::load_runs::LoadRuns;
 use super::map::{TrafficPage, Window};
 use super::{ActorPage, ActorsPage, Cost, LanesPage, StatusPage};
 
 /// Lanes and counts of a node.
 pub(crate) const STATUS: &str = "status";
-/// Its actors.
+/// Its actors, the first of them.
 pub(crate) const ACTORS: &str = "actors";
+/// Followed by an actor's path: those behind it.
+pub(crate) const MORE_ACTORS: &str = "actors/";
 /// Its lanes, and the leases it saw.
 pub(crate) const LANES: &str = "lanes";
 /// Loads that it was told of.
 pub(crate) const LOADS: &str = "loads";
+/// Followed by a load's id: the first rejected rows of it, or null.
+pub(crate) const REJECTED: &str = "rejected/";
 /// What operators asked of it.
 pub(crate) const AUDIT: &str = "audit";
 /// How far it is in its life: starting, running, aside or ending.
 pub(crate) const LIFE: &str = "life";
 /// Followed by an actor's path: that actor, or null.
 pub(crate) const ACTOR: &str = "actor/";
+
+/// A link carries at most 1 MiB at a time, which is a kilobyte for each of them; a row has some 400 bytes.
+const ACTORS_OF_A_PART: usize = 1_000;
 
 /// How long the actors may take to say that an order has begun.
 const ORDER_LIMIT: Duration = Duration::from_secs(2);
@@ -88,8 +96,8 @@ pub(crate) struct ApplicationView {
 pub(crate) struct DriverCache {
     /// Reads its counters.
     pub(crate) counts: Box<dyn Fn() -> CacheCounts + Send + Sync>,
-    /// Queries that wait for a connection to the warehouse now.
-    pub(crate) n_waiting: Box<dyn Fn() -> Option<usize> + Send + Sync>,
+    /// How the connections to the warehouse are used now.
+    pub(crate) connections: Box<dyn Fn() -> Option<Connections> + Send + Sync>,
     /// How long the warehouse took for queries.
     pub(crate) query_times: Box<dyn Fn() -> DurationsSnapshot + Send + Sync>,
     /// Tells it that drivers were loaded, so that nothing older is used any more.
@@ -156,15 +164,22 @@ impl NodeView {
     pub(crate) fn page(&self, name: &str) -> Option<Vec<u8>> {
         let page = match name {
             STATUS => serde_json::to_vec(&StatusPage::of(self)),
-            ACTORS => serde_json::to_vec(&ActorsPage::of(self)),
+            ACTORS => serde_json::to_vec(&ActorsPage::part(self, None, ACTORS_OF_A_PART)),
             LANES => serde_json::to_vec(&LanesPage::of(self)),
             LOADS => serde_json::to_vec(&self.loads.all()),
             AUDIT => serde_json::to_vec(&self.audit.last()),
             LIFE => serde_json::to_vec(self.life()),
-            name => match name.strip_prefix(ACTOR) {
-                Some(path) => serde_json::to_vec(&ActorPage::at(self, path)),
-                None => serde_json::to_vec(&TrafficPage::of(self, Window::of_page(name)?)),
-            },
+            name => {
+                if let Some(path) = name.strip_prefix(MORE_ACTORS) {
+                    serde_json::to_vec(&ActorsPage::part(self, Some(path), ACTORS_OF_A_PART))
+                } else if let Some(path) = name.strip_prefix(ACTOR) {
+                    serde_json::to_vec(&ActorPage::at(self, path))
+                } else if let Some(load_id) = name.strip_prefix(REJECTED) {
+                    serde_json::to_vec(&self.loads.rejected(load_id))
+                } else {
+                    serde_json::to_vec(&TrafficPage::of(self, Window::of_page(name)?))
+                }
+            }
         };
         // The pages hold names and numbers only, which always can be written.
         page.ok()

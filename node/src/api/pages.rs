@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use speedtrap_actors::domain::{Outcome, OutcomeCounts, Position};
 use speedtrap_actors::observe::{ActorRow, IngestSnapshot, IngestStats, LaneSnapshot, LaneState, Restart};
 
+use super::figures::{TextCause, WarehousePage};
 use super::{ApplicationView, CacheCounts, NodeView};
 use crate::findings::NodeFacts;
 
@@ -32,6 +33,12 @@ pub(crate) struct StatusPage {
     /// Texts that may have been sent twice.
     pub(crate) possible_repeats: u64,
     pub(crate) cache: Option<CacheCounts>,
+    /// How the warehouse is asked; null where no lane asks it.
+    #[serde(default)]
+    pub(crate) warehouse: Option<WarehousePage>,
+    /// What became of texts, by cause, as far as this node decided it.
+    #[serde(default)]
+    pub(crate) texts: Vec<TextCause>,
     /// What the process costs; null where the system does not tell.
     pub(crate) process: Option<ProcessFigures>,
     /// The lane of an MQTT broker, if the node has one.
@@ -97,6 +104,9 @@ pub(crate) struct ActorsPage {
     pub(crate) rows: Vec<ActorPage>,
     /// The last restarts, oldest first.
     pub(crate) restarts: Vec<RestartPage>,
+    /// The last actor of a part that others follow; only between nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) next: Option<String>,
 }
 
 /// One actor.
@@ -133,6 +143,9 @@ pub(crate) struct LastRestart {
     /// The operator who ended it; null if it ended by itself.
     #[serde(default)]
     pub(crate) by: Option<String>,
+    /// How long its supervisor waited before it; null where that is not known.
+    #[serde(default)]
+    pub(crate) delay_ms: Option<u64>,
 }
 
 /// One restart.
@@ -145,6 +158,9 @@ pub(crate) struct RestartPage {
     #[serde(default)]
     pub(crate) by: Option<String>,
     pub(crate) attempt: u64,
+    /// As in [`LastRestart`].
+    #[serde(default)]
+    pub(crate) delay_ms: Option<u64>,
 }
 
 impl StatusPage {
@@ -164,6 +180,8 @@ impl StatusPage {
             outcomes_by_role: BTreeMap::new(),
             possible_repeats: 0,
             cache: view.drivers.as_ref().map(|drivers| (drivers.counts)()),
+            warehouse: view.drivers.as_ref().map(WarehousePage::of),
+            texts: TextCause::all(view),
             process: ProcessFigures::of_this(),
             ingest: ingest.as_ref().map(IngestPage::of),
             idle: matches!(view.life(), "running" | "aside") && ingest.is_none_or(|ingest| ingest.open == 0),
@@ -280,8 +298,15 @@ impl IngestPage {
 
 impl ActorsPage {
     pub(super) fn of(view: &NodeView) -> Self {
-        let rows: Vec<_> = view.actors.rows().iter().map(|row| ActorPage::of(&view.name, row)).collect();
-        Self { schema: 1, total: rows.len(), rows, restarts: view.actors.restarts().iter().map(RestartPage::of).collect() }
+        Self { next: None, ..Self::part(view, None, usize::MAX) }
+    }
+
+    /// The actors behind this one, as many as fit into an answer between nodes; restarts come with the first ones.
+    pub(super) fn part(view: &NodeView, after: Option<&str>, most: usize) -> Self {
+        let rows: Vec<_> = view.actors.rows_after(after, most).iter().map(|row| ActorPage::of(&view.name, row)).collect();
+        let restarts = if after.is_none() { view.actors.restarts() } else { Vec::new() };
+        let next = rows.last().filter(|_| rows.len() == most).map(|row| row.name.clone());
+        Self { schema: 1, total: view.actors.n_rows(), rows, restarts: restarts.iter().map(RestartPage::of).collect(), next }
     }
 }
 
@@ -324,14 +349,16 @@ impl ActorPage {
 
 impl LastRestart {
     fn of(restart: &Restart) -> Self {
-        Self { at: time(restart.at), reason: restart.reason.clone(), by: restart.by.clone() }
+        let (reason, by) = (restart.reason.clone(), restart.by.clone());
+        Self { at: time(restart.at), reason, by, delay_ms: restart.delay.map(millis) }
     }
 }
 
 impl RestartPage {
     fn of(restart: &Restart) -> Self {
         let (at, actor, reason) = (time(restart.at), restart.path.clone(), restart.reason.clone());
-        Self { at, actor, reason, by: restart.by.clone(), attempt: restart.attempt }
+        let delay_ms = restart.delay.map(millis);
+        Self { at, actor, reason, by: restart.by.clone(), attempt: restart.attempt, delay_ms }
     }
 }
 

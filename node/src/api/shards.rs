@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use speedtrap_actors::cluster::{ClusterNode, Presence};
 
 use super::cluster::{Api, Heard};
-use super::lanes_page::{ApplicationPage, LaneRow, LanesPage, LeaseRow};
+use super::lanes_page::{ApplicationPage, HashRange, LaneRow, LanesPage, LeaseRow};
 use super::node_view::LANES;
 use super::pages::{millis, time};
 
@@ -38,7 +38,16 @@ pub(crate) struct ShardPage {
     pub(crate) state: String,
     pub(crate) counter: u64,
     pub(crate) checkpoint: String,
+    /// How long the lease lasts by the clock of the node that holds it; null where that does not tell.
+    #[serde(default)]
+    pub(crate) lease_left_ms: Option<u64>,
     pub(crate) parents: Vec<String>,
+    /// The shards that follow it, as far as they are known.
+    #[serde(default)]
+    pub(crate) children: Vec<String>,
+    /// Null of streams without any, and of shards that their stream lists no more.
+    #[serde(default)]
+    pub(crate) hash_range: Option<HashRange>,
     pub(crate) unowned_ms: Option<u64>,
     pub(crate) lane: Option<LaneRow>,
     /// Why the shard does not move; null if it does, or is done.
@@ -59,9 +68,13 @@ pub(crate) struct SilentNode {
 impl Api {
     /// What all nodes know of shards.
     pub(super) async fn shards(&self) -> ShardsPage {
-        let heard: Vec<Heard<LanesPage>> = self.hear(LANES).await;
-        let silent = silent(&heard);
-        ShardsPage { schema: 1, served_by: self.node.name.clone(), at: time(SystemTime::now()), shards: join(&heard), silent }
+        self.shards_of(&self.hear(LANES).await)
+    }
+
+    /// What these nodes know of shards.
+    pub(super) fn shards_of(&self, heard: &[Heard<LanesPage>]) -> ShardsPage {
+        let silent = silent(heard);
+        ShardsPage { schema: 1, served_by: self.node.name.clone(), at: time(SystemTime::now()), shards: join(heard), silent }
     }
 }
 
@@ -119,7 +132,13 @@ fn shard_page(application: &ApplicationPage, lease: &LeaseRow, views: &[View<'_>
         state: if is_moving { "handing_over".to_owned() } else { lease.state.clone() },
         counter: lease.counter,
         checkpoint: lease.checkpoint.clone(),
+        lease_left_ms: lane
+            .as_ref()
+            .filter(|lane| owner.is_some_and(|owner| owner.node.name == lane.node))
+            .and_then(|lane| lane.lease_left_ms),
         parents: lease.parents.clone(),
+        children: lease.children.clone(),
+        hash_range: lease.hash_range.clone(),
         unowned_ms: lease.unowned_ms,
         why: if is_moving { Some(HANDED_OVER.to_owned()) } else { why(application, lease, owner, lane.as_ref()) },
         lane,

@@ -1,8 +1,8 @@
 //! The live data of the dashboard: one frame a second while somebody watches, made once for all who do.
 
-use std::collections::BTreeMap;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use axum::extract::State;
@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::cluster::Api;
+use super::node_view::{LANES, STATUS};
 use super::pages::{ActorPage, time};
 use super::problem::Problem;
 use super::{ClusterActorsPage, ClusterStatusPage, Kpis, NodesPage, RestartPage, ShardsPage, SilentNode};
@@ -36,9 +37,21 @@ pub(super) struct Feed {
 /// One second of the cluster.
 struct Frame {
     seq: u64,
-    whole: String,
+    at: String,
+    epoch: String,
+    pages: Pages,
+    /// Everything; made for the first one who needs it.
+    whole: OnceLock<String>,
     /// What has changed since the frame before.
     delta: String,
+}
+
+/// What all nodes said of the same moment.
+struct Pages {
+    status: ClusterStatusPage,
+    nodes: NodesPage,
+    shards: ShardsPage,
+    actors: ClusterActorsPage,
 }
 
 #[derive(Serialize)]
@@ -95,7 +108,7 @@ impl Feed {
 async fn make(api: Arc<Api>, epoch: String, frames: watch::Sender<Option<Arc<Frame>>>) {
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut known: BTreeMap<String, ActorPage> = BTreeMap::new();
+    let mut before: Option<Arc<Frame>> = None;
     let mut seq = 0;
     loop {
         tokio::select! {
@@ -104,28 +117,41 @@ async fn make(api: Arc<Api>, epoch: String, frames: watch::Sender<Option<Arc<Fra
         }
         seq += 1;
         api.watch.letters.count(api.letters.as_ref());
-        let (status, nodes, shards, actors) =
-            tokio::join!(api.cluster_status(), api.nodes_page(), api.shards(), api.cluster_actors());
-        let frame = frame(&epoch, seq, &known, (&status, &nodes, &shards, &actors));
-        known = actors.rows.into_iter().map(|row| (row.name.clone(), row)).collect();
-        frames.send_replace(frame.map(Arc::new));
+        let (statuses, lanes, actors) = tokio::join!(api.hear(STATUS), api.hear(LANES), api.cluster_actors());
+        let status = api.status_of(statuses, &lanes);
+        let pages = Pages { status, nodes: api.nodes_of(&lanes), shards: api.shards_of(&lanes), actors };
+        let frame = Arc::new(Frame::of(&epoch, seq, pages, before.as_deref()));
+        before = Some(Arc::clone(&frame));
+        frames.send_replace(Some(frame));
     }
 }
 
-type Pages<'a> = (&'a ClusterStatusPage, &'a NodesPage, &'a ShardsPage, &'a ClusterActorsPage);
+impl Frame {
+    fn of(epoch: &str, seq: u64, pages: Pages, before: Option<&Self>) -> Self {
+        let (at, epoch) = (time(SystemTime::now()), epoch.to_owned());
+        let mut frame = Self { seq, at, epoch, pages, whole: OnceLock::new(), delta: String::new() };
+        let earlier = before.map(|frame| frame.pages.actors.rows.as_slice()).unwrap_or_default();
+        let known: HashMap<&str, &ActorPage> = earlier.iter().map(|row| (row.name.as_str(), row)).collect();
+        let now = &frame.pages.actors.rows;
+        let names: HashSet<&str> = now.iter().map(|row| row.name.as_str()).collect();
+        let removed = earlier.iter().map(|row| row.name.as_str()).filter(|name| !names.contains(name)).collect();
+        let is_news = |row: &&ActorPage| known.get(row.name.as_str()).is_none_or(|before| !before.is_like(row));
+        frame.delta = frame.body(false, Rows { rows: now.iter().filter(is_news).collect(), removed });
+        frame
+    }
 
-fn frame(epoch: &str, seq: u64, known: &BTreeMap<String, ActorPage>, pages: Pages<'_>) -> Option<Frame> {
-    let (status, nodes, shards, actors) = pages;
-    let at = time(SystemTime::now());
-    let body = |full, rows: Rows<'_>| {
-        let (restarts, silent) = (&actors.restarts[..], &actors.silent[..]);
-        // Names and numbers only, which always can be written.
-        serde_json::to_string(&FrameBody {
+    fn whole(&self) -> &str {
+        self.whole.get_or_init(|| self.body(true, Rows { rows: self.pages.actors.rows.iter().collect(), removed: Vec::new() }))
+    }
+
+    fn body(&self, full: bool, rows: Rows<'_>) -> String {
+        let Pages { status, nodes, shards, actors } = &self.pages;
+        let body = FrameBody {
             schema: 1,
-            epoch,
-            seq,
+            epoch: &self.epoch,
+            seq: self.seq,
             full,
-            at: &at,
+            at: &self.at,
             status,
             findings: &status.findings,
             notes: &status.notes,
@@ -133,19 +159,11 @@ fn frame(epoch: &str, seq: u64, known: &BTreeMap<String, ActorPage>, pages: Page
             nodes,
             shards,
             actors: rows,
-            restarts,
-            silent,
-        })
-        .ok()
-    };
-    let changed = actors.rows.iter().filter(|row| known.get(&row.name).is_none_or(|before| !before.is_like(row))).collect();
-    let names: std::collections::BTreeSet<&str> = actors.rows.iter().map(|row| row.name.as_str()).collect();
-    let removed = known.keys().map(String::as_str).filter(|name| !names.contains(name)).collect();
-    Some(Frame {
-        seq,
-        whole: body(true, Rows { rows: actors.rows.iter().collect(), removed: Vec::new() })?,
-        delta: body(false, Rows { rows: changed, removed })?,
-    })
+            restarts: &actors.restarts,
+            silent: &actors.silent,
+        };
+        serde_json::to_string(&body).expect("names and numbers can always be written")
+    }
 }
 
 /// `GET /api/v1/stream`: `snapshot` first and after a gap, else `delta`; who is slow gets the latest only.
@@ -164,7 +182,7 @@ pub(super) async fn stream(State(api): State<Arc<Api>>) -> Result<Sse<impl Strea
                 watcher.changed().await.ok()?;
                 let Some(frame) = watcher.borrow_and_update().clone() else { continue };
                 let follows = last != 0 && frame.seq == last + 1;
-                let (name, data) = if follows { ("delta", &frame.delta) } else { ("snapshot", &frame.whole) };
+                let (name, data) = if follows { ("delta", frame.delta.as_str()) } else { ("snapshot", frame.whole()) };
                 let event = Event::default().event(name).id(format!("{epoch}-{}", frame.seq)).data(data);
                 return Some((Ok(event), (watcher, frame.seq)));
             }

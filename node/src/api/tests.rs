@@ -11,6 +11,7 @@ use speedtrap_actors::cluster::{ClusterView, Links};
 use speedtrap_actors::domain::{Outcome, OutcomeCounts, Position, SequenceNumber, ShardId};
 use speedtrap_actors::flow::Pulse;
 use speedtrap_actors::observe::{ActorTable, Durations, LaneState, LaneStats, LeaseBoard, Mailbox, Spot};
+use speedtrap_actors::ports::Connections;
 use tokio::sync::{mpsc, watch};
 
 use super::cluster::Reach;
@@ -86,7 +87,7 @@ async fn serve_with(nodes: watch::Receiver<Arc<ClusterView>>, reach: Arc<dyn Rea
     let counted = Arc::clone(&loads);
     let drivers = DriverCache {
         counts: Box::new(|| CacheCounts { hits: 5, misses: 2, queries: 1, entries: 2 }),
-        n_waiting: Box::new(|| Some(3)),
+        connections: Box::new(|| Some(Connections { most: 8, open: 4, in_use: 2, waiting: 3 })),
         query_times: Box::new(|| Durations::default().snapshot()),
         load_committed: Box::new(move || {
             counted.fetch_add(1, Relaxed);

@@ -7,7 +7,8 @@ use clap::Args;
 use humantime_serde::re::humantime::parse_duration;
 use rand::distr::{Alphanumeric, SampleString as _};
 
-use super::client::{NodeArgs, get, post_json, post_once};
+use super::client::{NodeAccess, NodeArgs, get, post, post_json, post_once};
+use super::interrupt::Interrupts;
 use super::print;
 use crate::api::{ActionAccepted, ActionPage, ConfirmOrder, Options, PreviewOrder, PreviewPage, Target};
 use crate::exit::{Exit, Stop};
@@ -50,18 +51,9 @@ pub(crate) fn act(args: &ActArgs, kind: &str, target: Target, options: Options) 
         return Ok(Exit::Ok);
     }
     let reason = confirm(args, &preview)?;
-    let confirmed = ConfirmOrder { token: preview.token, reason, confirm_text: preview.confirm_text };
-    let key = Alphanumeric.sample_string(&mut rand::rng(), 32);
-    let mut tries = 1;
-    let accepted = loop {
-        match post_once::<_, ActionAccepted>(node, "/api/v1/actions", &key, &confirmed) {
-            Err(stop) if stop.exit == Exit::Unreachable && tries < TRIES => tries += 1,
-            accepted => break accepted?.1,
-        }
-    };
-    let (json, page) = wait(args, &accepted.action_id)?;
+    let Ended { json, page, interrupted } = carry_out(node, preview, reason, Some(args.timeout))?;
     let said = page.outcome.as_deref().unwrap_or_default();
-    let exit = exit_of(&page);
+    let exit = if interrupted && page.state == "cancelled" { Exit::Interrupted } else { exit_of(&page) };
     if args.node.json {
         print(&(json + "\n"));
     } else if exit == Exit::Ok {
@@ -71,6 +63,33 @@ pub(crate) fn act(args: &ActArgs, kind: &str, target: Target, options: Options) 
         Exit::Ok => Ok(Exit::Ok),
         exit => Err(Stop::new(exit, format!("{} of {} {}", page.kind, page.target, page.state)).why(said)),
     }
+}
+
+/// An action that has ended.
+pub(super) struct Ended {
+    pub(super) json: String,
+    pub(super) page: ActionPage,
+    /// Whether somebody pressed Ctrl-C meanwhile.
+    pub(super) interrupted: bool,
+}
+
+/// Has what was previewed done and waits for its end, if need be no longer than `limit`. Ctrl-C breaks it off where that can be.
+///
+/// # Errors
+/// When it is refused, or what became of it is not known.
+pub(super) fn carry_out(node: &NodeAccess, preview: PreviewPage, reason: String, limit: Option<Duration>) -> Result<Ended, Stop> {
+    let interrupts = Interrupts::listen()?;
+    let confirmed = ConfirmOrder { token: preview.token, reason, confirm_text: preview.confirm_text };
+    let key = Alphanumeric.sample_string(&mut rand::rng(), 32);
+    let mut tries = 1;
+    let accepted = loop {
+        match post_once::<_, ActionAccepted>(node, "/api/v1/actions", &key, &confirmed) {
+            Err(stop) if stop.exit == Exit::Unreachable && tries < TRIES => tries += 1,
+            accepted => break accepted?.1,
+        }
+    };
+    let (json, page) = wait(node, &accepted.action_id, limit, &interrupts)?;
+    Ok(Ended { json, page, interrupted: interrupts.times() > 0 })
 }
 
 fn render(preview: &PreviewPage) -> String {
@@ -117,11 +136,17 @@ fn ask(question: &str) -> Result<String, Stop> {
 }
 
 /// Looks until it has ended.
-fn wait(args: &ActArgs, id: &str) -> Result<(String, ActionPage), Stop> {
+fn wait(node: &NodeAccess, id: &str, limit: Option<Duration>, interrupts: &Interrupts) -> Result<(String, ActionPage), Stop> {
     let (started, mut heard) = (Instant::now(), Instant::now());
     let mut line = Line::default();
+    let (mut asked_to_cancel, mut goes_on) = (false, false);
     loop {
-        match get::<ActionPage>(&args.node.node, &format!("/api/v1/actions/{id}")) {
+        if interrupts.times() > 0 && !asked_to_cancel {
+            asked_to_cancel = true;
+            // One that cannot be broken off goes on without us; one that has ended is looked at once more.
+            goes_on = post::<ActionPage>(node, &format!("/api/v1/actions/{id}/cancel")).is_err();
+        }
+        match get::<ActionPage>(node, &format!("/api/v1/actions/{id}")) {
             Ok((json, page)) if page.outcome.is_some() => return Ok((json, page)),
             Ok((_, page)) => {
                 heard = Instant::now();
@@ -134,15 +159,18 @@ fn wait(args: &ActArgs, id: &str) -> Result<(String, ActionPage), Stop> {
             }
             Err(_) => {}
         }
-        if started.elapsed() > args.timeout {
-            let what = format!("{id} has not ended within {:?}", args.timeout);
+        if goes_on || interrupts.times() > 1 {
+            return Err(Stop::new(Exit::Interrupted, format!("interrupted; {id} goes on")).next("see `speedtrap audit`"));
+        }
+        if limit.is_some_and(|limit| started.elapsed() > limit) {
+            let what = format!("{id} has not ended within {:?}", limit.unwrap_or_default());
             return Err(Stop::new(Exit::TimedOut, what).next("it goes on; see `speedtrap audit`, or wait longer with --timeout"));
         }
         std::thread::sleep(LOOK_EVERY);
     }
 }
 
-fn exit_of(page: &ActionPage) -> Exit {
+pub(super) fn exit_of(page: &ActionPage) -> Exit {
     match (page.state.as_str(), page.code.as_deref()) {
         ("done", _) => Exit::Ok,
         ("cancelled", _) | (_, Some("left_some")) => Exit::Unhealthy,
@@ -196,6 +224,7 @@ mod tests {
             progress: None,
             outcome: Some("said".into()),
             code: code.map(str::to_owned),
+            left: Vec::new(),
         };
         for (state, code, exit) in [
             ("done", None, Exit::Ok),

@@ -136,11 +136,17 @@ mod tests {
             p95_us: None,
             mailbox_p95_us: None,
             restarts: 1,
-            last: Some(LastRestart { at: "2026-01-01T00:00:00Z".into(), reason: "panicked".into(), by: None }),
+            last: Some(LastRestart { at: "2026-01-01T00:00:00Z".into(), reason: "panicked".into(), by: None, delay_ms: None }),
             up_s: 60,
         };
-        let restart =
-            |at: &str| RestartPage { at: at.into(), actor: "node/lane".into(), reason: "panicked".into(), by: None, attempt: 1 };
+        let restart = |at: &str| RestartPage {
+            at: at.into(),
+            actor: "node/lane".into(),
+            reason: "panicked".into(),
+            by: None,
+            attempt: 1,
+            delay_ms: None,
+        };
         let rows = [row("node", None), row("node/lane", Some("node"))];
         let shown = render(&rows, &[restart("2026-01-01T00:00:00Z"), restart("2026-01-02T00:00:00Z")]);
         assert!(shown.starts_with("2 actors, 6 messages waiting, 2 restarts\n"), "{shown}");

@@ -22,6 +22,8 @@ use crate::exit::{Exit, Stop};
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest time of an order.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(120);
+/// Longest wait for one's turn: ten actions a minute are let in.
+const TURN_LIMIT: Duration = Duration::from_secs(15);
 /// Longest answer: a thousand nodes with a thousand actors each.
 const MOST_BYTES: u64 = 1 << 30;
 
@@ -99,8 +101,21 @@ pub(crate) fn post_once<B: Serialize, T: DeserializeOwned>(
 ) -> Result<(String, T), Stop> {
     let body = serde_json::to_string(body).map_err(|error| Stop::new(Exit::Failed, "the order cannot be written").why(error))?;
     let (url, agent) = (node.page(path)?, node.agent(TIMEOUT)?);
-    let request = node.sign(agent.post(&url))?.header("idempotency-key", key);
-    node.understand(&url, request.header("content-type", "application/json").send(body))
+    let mut waited = Duration::ZERO;
+    loop {
+        let request = node.sign(agent.post(&url))?.header("idempotency-key", key);
+        let answer = request.header("content-type", "application/json").send(&body);
+        let turn = answer.as_ref().ok().and_then(next_turn).filter(|turn| waited + *turn <= TURN_LIMIT);
+        let Some(turn) = turn else { return node.understand(&url, answer) };
+        std::thread::sleep(turn);
+        waited += turn;
+    }
+}
+
+/// When somebody who did too much of late may do the next thing.
+fn next_turn(answer: &Response<Body>) -> Option<Duration> {
+    let after = answer.headers().get("retry-after").filter(|_| answer.status().as_u16() == 429)?;
+    after.to_str().ok()?.parse().ok().map(Duration::from_secs)
 }
 
 fn send<T: DeserializeOwned>(node: &NodeAccess, path: &str, body: String, timeout: Duration) -> Result<(String, T), Stop> {

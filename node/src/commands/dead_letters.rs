@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
-use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use super::act::{Ended, carry_out, exit_of};
 use super::client::{NodeArgs, get, post_json};
 use super::print;
 use super::table::table;
-use crate::api::{LetterOrder, LetterPage, LettersPage, MOST_ORDERED, OrderEnd, Reveal, Revealed};
-use crate::config;
+use crate::api::{LetterPage, LettersPage, Options, OrderEnd, PreviewOrder, PreviewPage, Reveal, Revealed, Target};
 use crate::exit::{Exit, Stop};
 
 /// Letters of one redrive: more of one kind are a fault to mend first, and would flood the streams.
@@ -86,8 +85,8 @@ struct OrderArgs {
     #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=MOST_AT_ONCE as u64))]
     max: u64,
     /// Letters a second, so that what comes in meanwhile is not held up.
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=1000))]
-    rate: u64,
+    #[arg(long, visible_alias = "per-second", value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rate: u32,
     /// Why; the audit log keeps it.
     #[arg(long, value_name = "WORDS")]
     reason: String,
@@ -205,36 +204,46 @@ fn order(args: &OrderArgs, action: &str) -> Result<Exit, Stop> {
     }
     if ids.is_empty() {
         eprintln!("note: there is no such open letter");
-    } else {
-        confirm(args, action, ids.len())?;
+        shown(args, action, &OrderEnd::default());
+        return Ok(Exit::Ok);
     }
-    let mut ended = OrderEnd { schema: 1, done: 0, left: Vec::new() };
-    let pause = Duration::from_secs_f64(MOST_ORDERED as f64 / args.rate as f64);
-    for (n, ids) in ids.chunks(MOST_ORDERED).enumerate() {
-        if n > 0 {
-            // Ctrl-C between two orders ends it cleanly: what is done is done, the rest stays open.
-            std::thread::sleep(pause);
-        }
-        let order =
-            LetterOrder { ids: ids.to_vec(), reason: args.reason.clone(), who: config::user(), from: "command".to_owned() };
-        let (_, end) = post_json::<_, OrderEnd>(&args.node.node, &format!("/api/v1/dead-letters/{action}"), &order)?;
-        ended.done += end.done;
-        ended.left.extend(end.left);
+    confirm(args, action, ids.len())?;
+    let options = Options { per_second: Some(args.rate), each: true, ..Options::default() };
+    let wanted = PreviewOrder { kind: action.to_owned(), target: Target::Ids(ids), options };
+    let (_, preview) = post_json::<_, PreviewPage>(&args.node.node, "/api/v1/actions/preview", &wanted)?;
+    // How long it takes follows from its pace.
+    let Ended { page, interrupted, .. } = carry_out(&args.node.node, preview, args.reason.clone(), None)?;
+    if !matches!((page.state.as_str(), page.code.as_deref()), ("done" | "cancelled", _) | (_, Some("left_some"))) {
+        let what = format!("{action} of {} {}", page.target, page.state);
+        return Err(Stop::new(exit_of(&page), what).why(page.outcome.unwrap_or_default()));
     }
-    if args.node.json {
-        print(&(serde_json::json!(ended).to_string() + "\n"));
-    } else {
-        let past = if action == "redrive" { "redriven" } else { "discarded" };
-        print(&format!("{} {past}, {} left\n", ended.done, ended.left.len()));
-        for left in &ended.left {
-            eprintln!("  {}: {}", left.id, left.why);
-        }
-    }
-    Ok(match (ended.left.is_empty(), ended.done) {
-        (true, _) => Exit::Ok,
-        (false, 0) if ended.left.iter().all(|left| left.why == "there is no such letter") => Exit::NotFound,
-        (false, _) => Exit::Unhealthy,
+    let progress = page.progress.unwrap_or_default();
+    let n_left = progress.total.saturating_sub(progress.done);
+    let end = OrderEnd {
+        done: progress.done,
+        left_unnamed: n_left.saturating_sub(page.left.len() as u64),
+        left: page.left,
+        ..OrderEnd::default()
+    };
+    shown(args, action, &end);
+    Ok(match (n_left, end.done) {
+        _ if interrupted && page.state == "cancelled" => Exit::Interrupted,
+        (0, _) => Exit::Ok,
+        (_, 0) if end.left.iter().all(|left| left.why == "there is no such letter") => Exit::NotFound,
+        _ => Exit::Unhealthy,
     })
+}
+
+fn shown(args: &OrderArgs, action: &str, end: &OrderEnd) {
+    if args.node.json {
+        print(&(serde_json::json!(end).to_string() + "\n"));
+        return;
+    }
+    let past = if action == "redrive" { "redriven" } else { "discarded" };
+    print(&format!("{} {past}, {} left\n", end.done, end.left.len() as u64 + end.left_unnamed));
+    for left in &end.left {
+        eprintln!("  {}: {}", left.id, left.why);
+    }
 }
 
 /// The earliest open letters that were asked for.

@@ -12,6 +12,7 @@ mod doctor;
 mod drain;
 mod forget;
 mod https;
+mod interrupt;
 mod manual;
 mod nodes;
 mod pipeline;

@@ -73,14 +73,29 @@ fn list(args: &NodeArgs) -> Result<Exit, Stop> {
 }
 
 fn render(page: &ShardsPage) -> String {
-    let mut rows = table(&["ROLE", "SHARD", "NODE", "LEASE", "LANE", "BEHIND", "CHECKPOINT AGE", "IN LANE", "RESTARTS", "WHY"]);
+    let mut rows = table(&[
+        "ROLE",
+        "SHARD",
+        "NODE",
+        "LEASE",
+        "LEFT",
+        "LANE",
+        "BEHIND",
+        "LAST RECORD",
+        "RECORDS/S",
+        "CHECKPOINT AGE",
+        "IN LANE",
+        "RESTARTS",
+        "THROTTLES",
+        "WHY",
+    ]);
     for shard in &page.shards {
         rows.add_row(cells(shard));
     }
     format!("{}\n", rows.trim_fmt())
 }
 
-fn cells(shard: &ShardPage) -> [String; 10] {
+fn cells(shard: &ShardPage) -> [String; 14] {
     let nothing = || "-".to_owned();
     // A lane that nobody needs is not unknown.
     let lane = |known: Option<String>| known.unwrap_or_else(|| if shard.state == "held" { "unknown".into() } else { nothing() });
@@ -90,11 +105,15 @@ fn cells(shard: &ShardPage) -> [String; 10] {
         shard.shard.clone(),
         shard.node.clone().or_else(|| shard.worker.clone()).unwrap_or_else(nothing),
         shard.state.clone(),
+        lane(row.map(|_| span_ms(shard.lease_left_ms))),
         lane(row.map(|row| row.state.clone())),
         lane(row.map(|row| span_ms(row.lag_ms))),
+        lane(row.map(|row| span_ms(row.iterator_age_ms))),
+        lane(row.map(|row| row.records_per_s.map_or_else(|| "unknown".to_owned(), |rate| format!("{rate:.1}")))),
         lane(row.map(|row| span_ms(row.checkpoint_age_ms))),
         lane(row.map(|row| number(Some(row.in_lane)))),
         lane(row.map(|row| number(Some(row.restarts)))),
+        lane(row.map(|row| number(row.throttles))),
         shard.why.clone().unwrap_or_default(),
     ]
 }
@@ -114,7 +133,10 @@ mod tests {
             state: state.into(),
             counter: 7,
             checkpoint: "TRIM_HORIZON".into(),
+            lease_left_ms: None,
             parents: Vec::new(),
+            children: Vec::new(),
+            hash_range: None,
             unowned_ms: None,
             lane: None,
             why: why.map(str::to_owned),
@@ -123,7 +145,7 @@ mod tests {
         let page = ShardsPage { schema: 1, served_by: "node-1".into(), at: String::new(), shards, silent: Vec::new() };
         let shown = render(&page);
         let lines: Vec<&str> = shown.lines().collect();
-        assert_eq!(lines[1].matches("unknown").count(), 5, "{shown}");
+        assert_eq!(lines[1].matches("unknown").count(), 9, "{shown}");
         assert!(!lines[2].contains("unknown") && lines[2].ends_with("nobody took it yet"), "{shown}");
     }
 }

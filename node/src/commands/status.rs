@@ -203,6 +203,8 @@ mod tests {
             outcomes_by_role: [].into(),
             possible_repeats: 3,
             cache: None,
+            warehouse: None,
+            texts: Vec::new(),
             process: None,
             ingest: None,
             idle: false,

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::plan::{Kind, Planned};
 use super::{ActionPage, ConfirmOrder, Progress};
 use crate::api::caller::Caller;
+use crate::api::letters::LeftLetter;
 use crate::api::pages::time;
 use crate::api::problem::Problem;
 use crate::audit::{Asked, Audit, Intent};
@@ -179,7 +180,7 @@ impl ActionDesk {
 
     /// The latest first.
     pub(super) fn all(&self) -> Vec<ActionPage> {
-        self.shelves().records.iter().rev().map(|record| record.page()).collect()
+        self.shelves().records.iter().rev().map(|record| ActionPage { left: Vec::new(), ..record.page() }).collect()
     }
 
     /// The shelves hold whole entries only, so a panic while they were locked leaves nothing half done.
@@ -202,6 +203,7 @@ impl Record {
             progress: None,
             outcome: None,
             code: None,
+            left: Vec::new(),
         };
         Self { kind: planned.kind, key, page: Mutex::new(page), cancelled: watch::Sender::new(None) }
     }
@@ -234,6 +236,11 @@ impl Record {
 
     pub(super) fn progress(&self, progress: Progress) {
         self.lock().progress = Some(progress);
+    }
+
+    /// Names letters that stay as they are.
+    pub(super) fn leaves(&self, left: Vec<LeftLetter>) {
+        self.lock().left = left;
     }
 
     pub(super) fn end(&self, end: &End) {

@@ -12,7 +12,7 @@ use super::desk::{End, Record};
 use super::plan::{Kind, Plan, Planned, Risk};
 use super::{Options, Progress, Target};
 use crate::api::cluster::Api;
-use crate::api::letters::{desk, unreachable, why_left};
+use crate::api::letters::{LeftLetter, desk, unreachable, why_left};
 use crate::api::problem::Problem;
 
 /// Letters of one action: more of one kind are a fault to mend first, and would flood the streams.
@@ -20,6 +20,8 @@ const MOST: usize = 5_000;
 /// Letters a second unless others are asked for, so that what comes in meanwhile is not held up.
 const PER_SECOND: u32 = 10;
 const MOST_PER_SECOND: u32 = 1_000;
+/// Letters of one action that are named as left: more than anybody looks at one by one, and 200 actions are kept.
+const MOST_LEFT_NAMED: usize = 1_000;
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +64,7 @@ pub(super) async fn plan(api: &Api, verb: Verb, target: Target, options: &Option
     if !(1..=MOST_PER_SECOND).contains(&per_second) {
         return bad(format!("`per_second` is 1 to {MOST_PER_SECOND}, not {per_second}"));
     }
-    let (mut open, target, mut effects) = match target {
+    let Found { mut open, ended, target, mut effects } = match target {
         Target::Filter(filter) if filter.state.as_deref().is_some_and(|state| state != "open") => {
             return bad("`state` of a filter is open: of other letters nothing is left to be done".to_owned());
         }
@@ -70,29 +72,18 @@ pub(super) async fn plan(api: &Api, verb: Verb, target: Target, options: &Option
             let (letters, whole) = desk(api)?.list().await.map_err(|failure| unreachable(&failure))?;
             let open: Vec<_> = letters.into_iter().filter(|letter| filter.matches(letter)).collect();
             let more = if whole { Vec::new() } else { vec!["the table holds more letters than were read".to_owned()] };
-            (open, filter.words(), more)
+            Found { open, ended: Vec::new(), target: filter.words(), effects: more }
         }
-        Target::Ids(ids) => {
-            if !(1..=MOST).contains(&ids.len()) {
-                return bad(format!("1 to {MOST} letters may be named, not {}", ids.len()));
-            }
-            let (open, effects) = named(desk(api)?, &ids).await?;
-            let target = if let [id] = &ids[..] {
-                id.clone()
-            } else {
-                format!("{} letters, {} to {}", ids.len(), ids[0], ids[ids.len() - 1])
-            };
-            (open, target, effects)
+        Target::Ids(ids) if !(1..=MOST).contains(&ids.len()) => {
+            return bad(format!("1 to {MOST} letters may be named, not {}", ids.len()));
         }
-        Target::Name(id) => {
-            let (open, effects) = named(desk(api)?, std::slice::from_ref(&id)).await?;
-            (open, id, effects)
-        }
+        Target::Ids(ids) => named(desk(api)?, &ids, options.each).await?,
+        Target::Name(id) => named(desk(api)?, &[id], options.each).await?,
     };
     open.sort_by(|one, other| (&one.first_seen, &one.id).cmp(&(&other.first_seen, &other.id)));
     let found = open.len();
     open.truncate(MOST);
-    if open.is_empty() {
+    if open.is_empty() && ended.is_empty() {
         return Err(Problem::new(StatusCode::NOT_FOUND, "no_open_letter", format!("there are none: {target}")));
     }
     effects.splice(0..0, words(verb, &open, found, per_second));
@@ -101,13 +92,25 @@ pub(super) async fn plan(api: &Api, verb: Verb, target: Target, options: &Option
         Verb::Redrive if open.len() > 100 => Risk::Medium,
         Verb::Redrive => Risk::Low,
     };
-    let (confirm_text, target) = (open.len().to_string(), format!("{target} ({})", open.len()));
-    let plan = Plan::Letters { verb, ids: open.into_iter().map(|letter| letter.id).collect(), per_second };
+    let confirm_text = open.len().to_string();
+    // One that was named needs no count beside it.
+    let target = if found + ended.len() == 1 { target } else { format!("{target} ({})", open.len()) };
+    let ids = open.into_iter().map(|letter| letter.id).chain(ended).collect();
+    let plan = Plan::Letters { verb, ids, per_second };
     Ok(Planned { kind: Kind::Letters(verb), target, effects, risk, confirm_text, plan })
 }
 
-/// The open letters among those named, and what there is to say about the others.
-async fn named(desk: &LetterDesk, ids: &[String]) -> Result<(Vec<StoredLetter>, Vec<String>), Problem> {
+/// The letters that were meant.
+struct Found {
+    open: Vec<StoredLetter>,
+    /// Those that are not open or do not exist and are gone through all the same.
+    ended: Vec<String>,
+    target: String,
+    effects: Vec<String>,
+}
+
+/// The letters of these ids. Without `each`, one of them at least must be open.
+async fn named(desk: &LetterDesk, ids: &[String], each: bool) -> Result<Found, Problem> {
     let wanted: BTreeSet<&String> = ids.iter().collect();
     let mut known = BTreeMap::new();
     // A few are asked for one by one; for many the table is read once.
@@ -122,22 +125,28 @@ async fn named(desk: &LetterDesk, ids: &[String]) -> Result<(Vec<StoredLetter>, 
             known.insert((*id).clone(), letter);
         }
     }
-    if known.is_empty() {
+    if known.is_empty() && !each {
         let detail = format!("there is no letter `{}`", ids[0]);
         return Err(Problem::new(StatusCode::NOT_FOUND, "unknown_letter", detail));
     }
-    let (unknown, mut effects) = (wanted.len() - known.len(), Vec::new());
+    let unknown: Vec<String> = wanted.iter().filter(|id| !known.contains_key(**id)).map(|id| (*id).clone()).collect();
     let (open, ended): (Vec<_>, Vec<_>) = known.into_values().partition(|letter| letter.state == "open");
+    let mut effects = Vec::new();
     if !ended.is_empty() {
         effects.push(format!("{} of those named are redriven or discarded already and stay as they are", ended.len()));
     }
-    if unknown > 0 {
-        effects.push(format!("{unknown} of those named do not exist"));
+    if !unknown.is_empty() {
+        effects.push(format!("{} of those named do not exist", unknown.len()));
     }
-    if open.is_empty() {
+    if open.is_empty() && !each {
         return Err(Problem::new(StatusCode::CONFLICT, "not_open", effects.join("; ")));
     }
-    Ok((open, effects))
+    let target = match ids {
+        [id] => id.clone(),
+        ids => format!("{} letters, {} to {}", ids.len(), ids[0], ids[ids.len() - 1]),
+    };
+    let ended = ended.into_iter().map(|letter| letter.id).chain(unknown).filter(|_| each).collect();
+    Ok(Found { open, ended, target, effects })
 }
 
 fn words(verb: Verb, open: &[StoredLetter], found: usize, per_second: u32) -> Vec<String> {
@@ -176,7 +185,7 @@ pub(super) async fn settle(api: &Api, verb: Verb, ids: Vec<String>, per_second: 
     let pace = RateLimiter::direct(
         Quota::per_second(NonZeroU32::new(per_second).unwrap_or(NonZeroU32::MIN)).allow_burst(NonZeroU32::MIN),
     );
-    let (mut done, mut left) = (0_u64, BTreeMap::<String, u64>::new());
+    let (mut done, mut left) = (0_u64, Left::default());
     for (n, id) in ids.iter().enumerate() {
         let seen = n as u64;
         record.progress(Progress { done, left: total - seen, total });
@@ -191,7 +200,10 @@ pub(super) async fn settle(api: &Api, verb: Verb, ids: Vec<String>, per_second: 
             None => None,
         };
         if let Some(why) = why {
-            return End::Cancelled(format!("{why}: {}, {} not come to", said(verb, done, &left), total - seen));
+            let said = format!("{why}: {}, {} not come to", said(verb, done, &left.by_reason), total - seen);
+            ids[n..].iter().for_each(|id| left.add(id, "it was broken off before it came to this one".to_owned()));
+            record.leaves(left.named);
+            return End::Cancelled(said);
         }
         let settled = match verb {
             Verb::Redrive => desk.redrive(id).await,
@@ -199,12 +211,29 @@ pub(super) async fn settle(api: &Api, verb: Verb, ids: Vec<String>, per_second: 
         };
         match settled {
             Ok(Settled::Done) => done += 1,
-            other => *left.entry(why_left(other)).or_default() += 1,
+            other => left.add(id, why_left(other)),
         }
     }
     record.progress(Progress { done, left: 0, total });
-    let said = said(verb, done, &left);
-    if left.is_empty() { End::Done(said) } else { End::failed("left_some", said) }
+    record.leaves(left.named);
+    let said = said(verb, done, &left.by_reason);
+    if left.by_reason.is_empty() { End::Done(said) } else { End::failed("left_some", said) }
+}
+
+/// The letters that stay as they are.
+#[derive(Default)]
+struct Left {
+    by_reason: BTreeMap<String, u64>,
+    named: Vec<LeftLetter>,
+}
+
+impl Left {
+    fn add(&mut self, id: &str, why: String) {
+        if self.named.len() < MOST_LEFT_NAMED {
+            self.named.push(LeftLetter { id: id.to_owned(), why: why.clone() });
+        }
+        *self.by_reason.entry(why).or_default() += 1;
+    }
 }
 
 /// Such as `12 redriven, 3 left: it is redriven or discarded already (3)`.

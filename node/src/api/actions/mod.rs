@@ -30,7 +30,7 @@ use self::plan::{Kind, Planned};
 pub(super) use self::plan::{node_named, unreachable as node_unreachable};
 use super::caller::{Caller, Role};
 use super::cluster::Api;
-use super::guard::must_be_json;
+use super::letters::LeftLetter;
 use super::problem::Problem;
 use crate::audit::Asked;
 
@@ -75,6 +75,9 @@ pub(crate) struct Options {
     /// Letters a second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) per_second: Option<u32>,
+    /// Letters that were named and are not open are gone through as well, so that it is told of each why it was left.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) each: bool,
 }
 
 /// What would happen.
@@ -137,10 +140,13 @@ pub(crate) struct ActionPage {
     pub(crate) outcome: Option<String>,
     /// Why it failed, as a word: `refused`, `timed_out`, `unknown_outcome`, `left_some` or `broke_off`.
     pub(crate) code: Option<String>,
+    /// The first letters that it left as they were; only where one action is asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) left: Vec<LeftLetter>,
 }
 
 /// How far an action is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Progress {
     pub(crate) done: u64,
     /// What it has not come to yet.
@@ -154,10 +160,8 @@ type Body<T> = Result<Json<T>, JsonRejection>;
 pub(super) async fn preview(
     State(api): State<Arc<Api>>,
     caller: Caller,
-    headers: HeaderMap,
     body: Body<PreviewOrder>,
 ) -> Result<Json<PreviewPage>, Problem> {
-    must_be_json(&headers)?;
     let Json(order) = body.map_err(|error| Problem::new(error.status(), "bad_order", error.body_text()))?;
     let kind = Kind::named(&order.kind)?;
     caller.must_be(kind.least())?;
@@ -192,7 +196,6 @@ pub(super) async fn confirm(
     headers: HeaderMap,
     body: Body<ConfirmOrder>,
 ) -> Result<(StatusCode, Json<ActionAccepted>), Response> {
-    must_be_json(&headers).map_err(IntoResponse::into_response)?;
     let bad_order = |error: JsonRejection| Problem::new(error.status(), "bad_order", error.body_text()).into_response();
     let Json(order) = body.map_err(bad_order)?;
     let key = key_of(&headers);
@@ -262,9 +265,7 @@ pub(super) async fn cancel(
     State(api): State<Arc<Api>>,
     caller: Caller,
     Path(id): Path<String>,
-    headers: HeaderMap,
 ) -> Result<(StatusCode, Json<ActionPage>), Problem> {
-    must_be_json(&headers)?;
     caller.must_be(Role::Operator)?;
     let record = api.actions.find(&id).ok_or_else(|| unknown(&id))?;
     caller.must_be(record.kind().least())?;

@@ -184,9 +184,9 @@ pub(super) fn add_drivers(registry: &mut Registry, view: &NodeView) {
     entries.set(signed(counts.entries));
     let took = "Time of queries to the warehouse that were answered, the wait for a connection included";
     registry.register_with_unit("redshift", took, Unit::Seconds, Times((drivers.query_times)()));
-    if let Some(n) = (drivers.n_waiting)() {
+    if let Some(connections) = (drivers.connections)() {
         let waiting: Gauge = Gauge::default();
-        waiting.set(signed(n as u64));
+        waiting.set(signed(connections.waiting as u64));
         registry.register("pool_waiting", "Queries that wait for a connection to the warehouse", waiting);
     }
 }
