@@ -92,7 +92,7 @@ impl Api {
         let news = LoadNews::new(view.clone(), Arc::clone(&reach));
         let feed = Feed::new(&node.worker);
         let gate = Arc::new(Gate::of_this_machine());
-        let (watch, actions) = (Watch::new(), ActionDesk::default());
+        let (watch, actions) = (Watch::counted_by(&node.cost), ActionDesk::default());
         Self { node, view, reach, news, feed, watch, letters: None, gate, actions, last: Mutex::default() }
     }
 

@@ -1,4 +1,4 @@
-//! What the API costs this node: the time for which answering held a core.
+//! What API and dashboard cost this node: the time for which answering, watching for findings and making frames held a core.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -22,14 +22,25 @@ impl Cost {
         Duration::from_nanos(self.0.load(Relaxed))
     }
 
+    /// Does something at once, and counts the time it takes.
+    pub(super) fn while_doing<T>(&self, work: impl FnOnce() -> T) -> T {
+        let begun = Instant::now();
+        let done = work();
+        self.add(begun);
+        done
+    }
+
+    fn add(&self, begun: Instant) {
+        self.0.fetch_add(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX), Relaxed);
+    }
+
     /// Runs a future and counts the time it works, not the time it waits.
     pub(super) async fn of<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         poll_fn(|context| {
             let begun = Instant::now();
             let polled = work.as_mut().poll(context);
-            let took = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            self.0.fetch_add(took, Relaxed);
+            self.add(begun);
             polled
         })
         .await
@@ -52,6 +63,9 @@ mod tests {
         assert!(cost.so_far() < Duration::from_secs(1), "{:?}", cost.so_far());
         let before = cost.so_far();
         cost.of(async { std::thread::sleep(Duration::from_millis(5)) }).await;
+        assert!(cost.so_far() - before >= Duration::from_millis(5), "{:?}", cost.so_far());
+        let before = cost.so_far();
+        cost.while_doing(|| std::thread::sleep(Duration::from_millis(5)));
         assert!(cost.so_far() - before >= Duration::from_millis(5), "{:?}", cost.so_far());
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use speedtrap_actors::adapters::LetterDesk;
 use tokio::time::Instant;
 
+use super::cost::Cost;
 use crate::findings::FreshLetterFact;
 
 /// Time between two looks at new letters.
@@ -20,7 +21,10 @@ const COUNT_SHARE: u32 = 20;
 
 /// What is known of the letters.
 #[derive(Default)]
-pub(super) struct LetterWatch(Mutex<Known>);
+pub(super) struct LetterWatch {
+    known: Mutex<Known>,
+    cost: Arc<Cost>,
+}
 
 #[derive(Default)]
 struct Known {
@@ -32,6 +36,11 @@ struct Known {
 }
 
 impl LetterWatch {
+    /// Nothing is known yet; what it takes to know more is counted there.
+    pub(super) fn counted_by(cost: &Arc<Cost>) -> Arc<Self> {
+        Arc::new(Self { cost: Arc::clone(cost), ..Self::default() })
+    }
+
     /// Whether somebody has settled a letter since it was made.
     pub(super) fn is_settled(&self, letter: &FreshLetterFact) -> bool {
         let made = Instant::now().checked_sub(Duration::from_millis(letter.age_ms));
@@ -58,7 +67,7 @@ impl LetterWatch {
             known.settled.retain(|id, _| fresh.iter().any(|letter| letter.id == *id));
         }
         let watch = Arc::clone(self);
-        tokio::spawn(async move {
+        let look = async move {
             for id in ids {
                 let looked = Instant::now();
                 // What cannot be read now is read at the next look.
@@ -68,7 +77,9 @@ impl LetterWatch {
                     watch.lock().settled.insert(id, looked);
                 }
             }
-        });
+        };
+        let cost = Arc::clone(&self.cost);
+        tokio::spawn(async move { cost.of(look).await });
     }
 
     /// Counts the open letters, if it is time.
@@ -84,16 +95,18 @@ impl LetterWatch {
             known.next_count = Some(begun + Duration::from_secs(3_600));
         }
         let watch = Arc::clone(self);
-        tokio::spawn(async move {
+        let count = async move {
             let listed = desk.list().await;
             let mut known = watch.lock();
             known.open = listed.ok().map(|(letters, _)| letters.iter().filter(|letter| letter.state == "open").count() as u64);
             known.next_count = Some(Instant::now() + COUNT_EVERY.max(begun.elapsed() * COUNT_SHARE));
-        });
+        };
+        let cost = Arc::clone(&self.cost);
+        tokio::spawn(async move { cost.of(count).await });
     }
 
     /// The maps hold whole entries only, so a panic while they were locked leaves nothing half done.
     fn lock(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -185,6 +185,11 @@ impl NodeView {
         page.ok()
     }
 
+    /// The same, counted: what the dashboards of other nodes cost this one.
+    pub(crate) fn page_for_others(&self, name: &str) -> Option<Vec<u8>> {
+        self.cost.while_doing(|| self.page(name))
+    }
+
     /// Makes every later lookup see what was loaded.
     pub(crate) fn load_committed(&self, load_id: &str) {
         if let Some(drivers) = &self.drivers {

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::cluster::{Api, Heard};
 use super::cluster_pages::{ClusterStatusPage, NodePage};
+use super::cost::Cost;
 use super::lanes_page::LanesPage;
 use super::letter_watch::LetterWatch;
 use super::pages::StatusPage;
@@ -82,8 +83,8 @@ pub(super) struct Judged {
 }
 
 impl Watch {
-    pub(super) fn new() -> Self {
-        Self { inner: Mutex::default(), looks: AtomicU64::new(0), letters: Arc::default() }
+    pub(super) fn counted_by(cost: &Arc<Cost>) -> Self {
+        Self { inner: Mutex::default(), looks: AtomicU64::new(0), letters: LetterWatch::counted_by(cost) }
     }
 
     /// A panic in a rule must not silence all others for good; a sample that it left out is missed by nobody.
@@ -99,7 +100,7 @@ impl Api {
             sleep(LOOK_EVERY).await;
             let looked_at = self.watch.lock().looked_at;
             if looked_at.is_none_or(|at| at.elapsed() >= LOOK_EVERY - Duration::from_secs(1)) {
-                let _for_the_record = self.cluster_status().await;
+                let _for_the_record = self.node.cost.of(self.cluster_status()).await;
             }
         }
     }

@@ -32,5 +32,10 @@ pub(super) fn add_node(registry: &mut Registry, view: &NodeView) {
     registry.register_with_unit("up", "Time since it was started", Unit::Seconds, up);
     let cost = SecondsTotal::default();
     cost.inc_by(view.cost.so_far().as_secs_f64());
-    registry.register_with_unit("dashboard", "Time for which answering the API and its pages held a core", Unit::Seconds, cost);
+    registry.register_with_unit(
+        "dashboard",
+        "Time for which answering the API, its pages and other nodes, and watching for findings held a core",
+        Unit::Seconds,
+        cost,
+    );
 }
