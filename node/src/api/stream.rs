@@ -1,4 +1,5 @@
-//! The live data of the dashboard: one frame a second while somebody watches, made once for all who do.
+//! The live data of the dashboard: one frame a second while somebody watches, made once for all who do, and one more as soon as a
+//! node is seen to come or go.
 
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
@@ -11,6 +12,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use futures::Stream;
 use futures::stream::unfold;
 use serde::Serialize;
+use speedtrap_actors::cluster::{ClusterView, Presence};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -104,16 +106,50 @@ impl Feed {
     }
 }
 
+/// How each node is seen, and whether that is news: a dead one is not to wait for the next frame.
+struct Nodes {
+    view: watch::Receiver<Arc<ClusterView>>,
+    seen: Vec<(String, Presence)>,
+}
+
+impl Nodes {
+    fn of(mut view: watch::Receiver<Arc<ClusterView>>) -> Self {
+        let seen = presences(&view.borrow_and_update());
+        Self { view, seen }
+    }
+
+    /// Ends when one is seen otherwise. Round trips change all the time, and are no news.
+    async fn changed(&mut self) {
+        loop {
+            if self.view.changed().await.is_err() {
+                // A node without others.
+                return std::future::pending().await;
+            }
+            let now = presences(&self.view.borrow_and_update());
+            if now != self.seen {
+                self.seen = now;
+                return;
+            }
+        }
+    }
+}
+
+fn presences(view: &ClusterView) -> Vec<(String, Presence)> {
+    view.nodes.iter().map(|node| (node.worker.clone(), node.presence)).collect()
+}
+
 /// Makes frames until nobody watches.
 async fn make(api: Arc<Api>, epoch: String, frames: watch::Sender<Option<Arc<Frame>>>) {
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut before: Option<Arc<Frame>> = None;
+    let mut nodes = Nodes::of(api.view.clone());
     let mut seq = 0;
     loop {
         tokio::select! {
             () = frames.closed() => return,
             _ = ticks.tick() => {}
+            () = nodes.changed() => {}
         }
         seq += 1;
         api.watch.letters.count(api.letters.as_ref());
@@ -189,4 +225,44 @@ pub(super) async fn stream(State(api): State<Arc<Api>>) -> Result<Sse<impl Strea
         }
     });
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(10))))
+}
+
+#[cfg(test)]
+mod tests {
+    use speedtrap_actors::cluster::ClusterNode;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    fn view(presence: Presence, round_trip_ms: u64) -> Arc<ClusterView> {
+        let node = ClusterNode {
+            name: "n2".to_owned(),
+            worker: "n2#1".to_owned(),
+            address: None,
+            dashboard: None,
+            roles: Vec::new(),
+            draining: false,
+            presence,
+            round_trip: Some(Duration::from_millis(round_trip_ms)),
+            misses: 0,
+        };
+        Arc::new(ClusterView { nodes: vec![node] })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_is_seen_otherwise_is_news_once_and_its_round_trip_is_none() {
+        let (views, seen) = watch::channel(view(Presence::Linked, 1));
+        let mut nodes = Nodes::of(seen);
+        let mut is_news = async |next: Option<Arc<ClusterView>>| {
+            next.into_iter().for_each(|next| drop(views.send_replace(next)));
+            timeout(Duration::from_secs(1), nodes.changed()).await.is_ok()
+        };
+        assert!(!is_news(None).await);
+        assert!(!is_news(Some(view(Presence::Linked, 2))).await);
+        assert!(is_news(Some(view(Presence::Suspect, 2))).await);
+        assert!(!is_news(None).await);
+        assert!(is_news(Some(view(Presence::Dead, 2))).await);
+        drop(views);
+        assert!(timeout(Duration::from_secs(1), nodes.changed()).await.is_err(), "there is nobody left to come");
+    }
 }
