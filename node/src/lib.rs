@@ -10,6 +10,7 @@ mod cost;
 mod doctor;
 mod exit;
 mod findings;
+mod for_tests;
 mod forget;
 mod ready;
 mod run;

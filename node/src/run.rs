@@ -10,7 +10,7 @@ use ractor::concurrency::oneshot;
 use speedtrap_actors::cluster::{Cluster, Desk, Links, NodeSupervisorMsg, Work, start_member, start_node};
 use speedtrap_actors::flow::Pulse;
 use speedtrap_actors::lane::Stages;
-use speedtrap_actors::observe::{ActorTable, Mailbox, Spot, SyntheticActors};
+use speedtrap_actors::observe::{ActorTable, Mailbox};
 use speedtrap_actors::ports::{NodeRow, StartAt};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -22,6 +22,7 @@ use crate::audit::Audit;
 use crate::commands::load_for_node;
 use crate::config::{DrainConfig, Flags, NodeConfig, RoleName};
 use crate::exit::{Exit, Stop};
+use crate::for_tests::ForTests;
 use crate::ready::{self, ReadyFile};
 use crate::signals::{Signal, Signals};
 use crate::telemetry;
@@ -80,9 +81,8 @@ pub(crate) struct RunArgs {
     /// File to write when every kind of lane runs: JSON with pid, `dashboard_url` and name. It is gone when the node stops.
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
-    /// Shows so many actors that do not exist, for tests of the dashboard.
-    #[arg(long, hide = true, value_name = "N", default_value_t = 0)]
-    synthetic_actors: usize,
+    #[command(flatten)]
+    for_tests: ForTests,
     /// Logs JSON, one object a line, also on a terminal.
     #[arg(long)]
     json: bool,
@@ -107,7 +107,7 @@ pub(crate) fn run(args: RunArgs) -> Result<Exit, Stop> {
     let ready_file = ReadyFile::at(args.ready_file)?;
     let runtime =
         tokio::runtime::Runtime::new().map_err(|error| Stop::new(Exit::Failed, "cannot start the runtime").why(error))?;
-    let ended = runtime.block_on(live(&config, &args.start, adopt, args.synthetic_actors, ready_file));
+    let ended = runtime.block_on(live(&config, &args.start, adopt, args.for_tests, ready_file));
     // Calls that were given up must not hold the end up.
     runtime.shutdown_timeout(Duration::from_millis(200));
     ended
@@ -117,7 +117,7 @@ async fn live(
     config: &NodeConfig,
     start: &StartAt,
     adopt: AdoptArgs,
-    synthetic_actors: usize,
+    for_tests: ForTests,
     ready_file: ReadyFile,
 ) -> Result<Exit, Stop> {
     let mut signals = Signals::listen()?;
@@ -146,10 +146,7 @@ async fn live(
     watching.spawn(async move { api.keep_watch().await });
 
     let worker = me.worker();
-    let mut synthetic = JoinSet::new();
-    if synthetic_actors > 0 {
-        synthetic.spawn(show_synthetic(actors.add_synthetic(&Spot::root("NodeSupervisor", &config.node.name), synthetic_actors)));
-    }
+    let _for_tests = for_tests.begin(&actors, &config.node.name);
     tokio::select! {
         prepared = prepare(&wired.applications, &worker, adopt) => prepared?,
         // No lane has begun yet, so there is nothing to finish.
@@ -196,15 +193,6 @@ async fn live(
     };
     serving.end().await;
     ended
-}
-
-/// Something changes each second, as it does on a page of actors that exist.
-async fn show_synthetic(mut actors: SyntheticActors) {
-    let mut ticks = tokio::time::interval(Duration::from_secs(1));
-    loop {
-        ticks.tick().await;
-        actors.work();
-    }
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, Stop> {
@@ -283,7 +271,7 @@ fn row_of(config: &NodeConfig, boot: u64, url: &str) -> NodeRow {
 fn desk_of(view: &Arc<NodeView>) -> Desk {
     let (page, loads, drain, order) = (Arc::clone(view), Arc::clone(view), Arc::clone(view), Arc::clone(view));
     Desk {
-        page: Arc::new(move |name| page.page(name)),
+        page: Arc::new(move |name| page.page_for_others(name)),
         load_committed: Arc::new(move |load| loads.load_committed(load)),
         drain: Arc::new(move || drain.drain_asked.notify_one()),
         order: Arc::new(move |ordered| {

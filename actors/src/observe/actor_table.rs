@@ -182,6 +182,15 @@ impl ActorTable {
         Some(cell)
     }
 
+    /// Freezes the running incarnation of an actor: the next message is never handled. Tests do so to see it told of. Whether there
+    /// is such an actor.
+    #[must_use]
+    pub fn freeze(&self, path: &str) -> bool {
+        let inner = self.lock();
+        let row = inner.rows.get(path).filter(|row| row.pid.is_some());
+        row.map(|row| row.meter.freeze()).is_some()
+    }
+
     /// Why an operator ends, or has just ended, this actor: no fault of its own or of a record.
     #[must_use]
     pub fn ordered(&self, path: &str) -> Option<Ordered> {
@@ -335,6 +344,8 @@ impl fmt::Debug for ActorTable {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use ractor::{ActorProcessingErr, ActorRef};
 
     use super::*;
@@ -353,6 +364,23 @@ mod tests {
 
     fn ordered() -> Ordered {
         Ordered { by: "op".into(), reason: "killed by op: a test".into() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frozen_actor_handles_nothing_until_it_is_ended_and_started_again() {
+        let (table, spot) = (ActorTable::default(), Spot::root("Parent", "node"));
+        assert!(!table.freeze("node"), "it does not run yet");
+        let actor = table.spawn(&spot, None, Quiet, |_| ()).await.expect("spawned");
+        assert!(table.freeze("node"));
+        actor.cast(()).expect("it takes messages");
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let seen = table.rows()[0].meter;
+        assert_eq!((seen.depth, seen.done, seen.handling_for.map(|time| time.as_secs())), (1, 0, Some(5)));
+        actor.cell().kill_and_wait(None).await.expect("it ends all the same");
+        let actor = table.spawn(&spot, None, Quiet, |_| ()).await.expect("spawned");
+        actor.cast(()).expect("it takes messages");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(table.rows()[0].meter.done, 1);
     }
 
     #[tokio::test]

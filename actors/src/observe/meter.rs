@@ -1,6 +1,6 @@
 //! The counters of one actor: a handful of atomics, shared by whoever sends to it and the actor itself.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -31,6 +31,8 @@ pub struct Meter {
     /// percentile, and the others cost no look at the clock.
     sample: AtomicU64,
     sampled_at: AtomicU64,
+    /// Whether it handles nothing more, since a test wants it.
+    frozen: AtomicBool,
     /// Made for the first message, so that an actor that gets none costs no room.
     latencies: OnceLock<Box<Latencies>>,
     born: Instant,
@@ -133,6 +135,7 @@ impl Meter {
             handling_since: AtomicU64::new(0),
             sample: AtomicU64::new(0),
             sampled_at: AtomicU64::new(0),
+            frozen: AtomicBool::new(false),
             latencies: OnceLock::new(),
             born: Instant::now(),
         })
@@ -169,6 +172,18 @@ impl Meter {
         self.done.fetch_add(1, Relaxed);
         self.busy_us.fetch_add(now.saturating_sub(called), Relaxed);
         self.latencies().handle.record(now, now.saturating_sub(called));
+    }
+
+    /// Lets the actor handle nothing more.
+    pub(super) fn freeze(&self) {
+        self.frozen.store(true, Relaxed);
+    }
+
+    /// Ends at once, and never once the actor is frozen.
+    pub(super) async fn thawed(&self) {
+        if self.frozen.load(Relaxed) {
+            std::future::pending::<()>().await;
+        }
     }
 
     fn latencies(&self) -> &Latencies {

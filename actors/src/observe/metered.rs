@@ -33,6 +33,7 @@ impl<A: Actor> Actor for Metered<A> {
     async fn handle(&self, myself: ActorRef<A::Msg>, message: A::Msg, state: &mut A::State) -> Result<(), ActorProcessingErr> {
         let called = Instant::now();
         self.meter.begun(called);
+        self.meter.thawed().await;
         let result = self.inner.handle(myself, message, state).await;
         self.meter.handled(called);
         result

@@ -11,7 +11,7 @@ use super::cause::cause_of;
 use crate::api::{ApplicationView, NodeView};
 
 /// A handler that runs for longer is told of: handlers hand slow work on, and return.
-const LONG_HANDLER: Duration = Duration::from_millis(1_500);
+const LONG_HANDLER: Duration = Duration::from_millis(1_000);
 /// A call that lasts longer is told of.
 const LONG_CALL: Duration = Duration::from_secs(1);
 /// A wait for an answer that lasts longer is told of.
