@@ -165,6 +165,18 @@ impl Browser {
         Ok(self.driver.action_chain().send_keys(keys).perform().await?)
     }
 
+    /// What a screen reader finds on the page: the role and the name of each element.
+    ///
+    /// # Errors
+    /// When the browser does not answer.
+    pub async fn read_out(&self) -> Result<Vec<(String, String)>> {
+        let tree = self.driver.cdp().send_raw("Accessibility.getFullAXTree", json!({})).await?;
+        let nodes = tree["nodes"].as_array().context("there is no tree")?;
+        let text = |value: &Value| value["value"].as_str().unwrap_or_default().trim().to_owned();
+        let seen = nodes.iter().filter(|node| node["ignored"] != true);
+        Ok(seen.map(|node| (text(&node["role"]), text(&node["name"]))).collect())
+    }
+
     /// Makes the window another size.
     ///
     /// # Errors

@@ -87,14 +87,27 @@ pub async fn get_json<T: serde::de::DeserializeOwned + Send + 'static>(url: Stri
     tokio::task::spawn_blocking(move || get_json_now(&url)).await?
 }
 
-/// The same, where nothing can be awaited.
+/// Gets a page as it stands.
+///
+/// # Errors
+/// When it does not answer.
+pub async fn get_text(url: String) -> Result<String> {
+    let get = move || get_now(&url)?.body_mut().read_to_string().with_context(|| format!("{url} answers no text"));
+    tokio::task::spawn_blocking(get).await?
+}
+
+/// Gets a page and reads it as JSON, where nothing can be awaited.
 ///
 /// # Errors
 /// When it does not answer with JSON.
 pub fn get_json_now<T: serde::de::DeserializeOwned>(url: &str) -> Result<T> {
-    let agent: ureq::Agent =
-        ureq::Agent::config_builder().timeout_global(Some(std::time::Duration::from_secs(60))).proxy(None).build().into();
-    let mut answer = agent.get(url).call().with_context(|| format!("{url} does not answer"))?;
+    let mut answer = get_now(url)?;
     // Tens of thousands of texts are longer than the library's own limit.
     answer.body_mut().with_config().limit(1 << 30).read_json().with_context(|| format!("{url} answers no JSON"))
+}
+
+fn get_now(url: &str) -> Result<ureq::http::Response<ureq::Body>> {
+    let agent: ureq::Agent =
+        ureq::Agent::config_builder().timeout_global(Some(std::time::Duration::from_secs(60))).proxy(None).build().into();
+    agent.get(url).call().with_context(|| format!("{url} does not answer"))
 }

@@ -1,20 +1,15 @@
 //! A proxy before DynamoDB that keeps what one node asked for and what it was answered: the proof of what a node did not write.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
-use tokio::task::{JoinHandle, JoinSet};
 
 use crate::lease_log::LeaseLog;
-use crate::proxy::authority;
+use crate::relay::{Between, Message, Relay};
 
 /// One call and its answer.
 #[derive(Clone, Debug)]
@@ -29,19 +24,15 @@ pub struct Call {
 
 /// Listens until it is dropped.
 struct Wiretap {
-    address: SocketAddr,
-    calls: Arc<Mutex<Vec<Call>>>,
-    serving: JoinHandle<()>,
+    relay: Relay,
+    heard: Arc<Heard>,
 }
+
+#[derive(Default)]
+struct Heard(Mutex<Vec<Call>>);
 
 /// One wiretap a node.
 pub struct Wiretaps(BTreeMap<String, Wiretap>);
-
-struct Message {
-    head: String,
-    bytes: Vec<u8>,
-    body_at: usize,
-}
 
 impl Call {
     /// Whether DynamoDB did as it was asked.
@@ -91,23 +82,29 @@ impl Call {
 
 impl Wiretap {
     async fn before(url: &str) -> Result<Self> {
-        let upstream: SocketAddr = authority(url)?.parse().with_context(|| format!("`{url}` names no address"))?;
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let address = listener.local_addr()?;
-        let calls = Arc::<Mutex<Vec<Call>>>::default();
-        let serving = tokio::spawn(serve(listener, upstream, Arc::clone(&calls)));
-        Ok(Self { address, calls, serving })
+        let heard = Arc::<Heard>::default();
+        let relay = Relay::before(url, heard.clone()).await?;
+        Ok(Self { relay, heard })
     }
 
     fn calls(&self) -> Vec<Call> {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.heard.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-impl Drop for Wiretap {
-    fn drop(&mut self) {
-        self.serving.abort();
+impl Between for Heard {
+    fn passed(&self, at: SystemTime, call: &Message, answer: Option<&Message>) {
+        let (body, status) = (call.json(), answer.and_then(Message::status));
+        let call = Call { at, operation: operation(call), body, status };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(call);
     }
+}
+
+/// A relay knows it in lower case.
+fn operation(call: &Message) -> String {
+    let name = call.operation();
+    let known = ["UpdateItem", "PutItem", "DeleteItem", "GetItem", "BatchWriteItem", "TransactWriteItems", "Scan", "Query"];
+    known.into_iter().find(|known| known.eq_ignore_ascii_case(name)).map_or_else(|| name.to_owned(), str::to_owned)
 }
 
 impl Wiretaps {
@@ -129,7 +126,7 @@ impl Wiretaps {
     /// When the node has none.
     pub fn tap(&self, name: &str, command: &mut Command) -> Result<()> {
         let tap = self.0.get(name).with_context(|| format!("{name} has no wiretap"))?;
-        command.env("AWS_ENDPOINT_URL_DYNAMODB", format!("http://{}", tap.address));
+        command.env("AWS_ENDPOINT_URL_DYNAMODB", format!("http://{}", tap.relay.address));
         Ok(())
     }
 
@@ -145,77 +142,6 @@ impl Wiretaps {
     /// When a write cannot be understood.
     pub fn lease_log(&self) -> Result<LeaseLog> {
         LeaseLog::of(self.0.iter().map(|(name, tap)| (name.as_str(), tap.calls())))
-    }
-}
-
-async fn serve(listener: TcpListener, upstream: SocketAddr, calls: Arc<Mutex<Vec<Call>>>) {
-    // They end with this task.
-    let mut connections = JoinSet::new();
-    while let Ok((client, _)) = listener.accept().await {
-        let calls = Arc::clone(&calls);
-        // Either side may go away at any time.
-        connections.spawn(async move { relay(client, upstream, &calls).await.is_ok() });
-        while connections.try_join_next().is_some() {}
-    }
-}
-
-/// One call after the other, as HTTP/1.1 has it.
-async fn relay(client: TcpStream, upstream: SocketAddr, calls: &Mutex<Vec<Call>>) -> Result<()> {
-    client.set_nodelay(true)?;
-    let server = TcpStream::connect(upstream).await?;
-    server.set_nodelay(true)?;
-    let ((from_client, mut to_client), (from_server, mut to_server)) = (client.into_split(), server.into_split());
-    let (mut from_client, mut from_server) = (BufReader::new(from_client), BufReader::new(from_server));
-    loop {
-        let request = read(&mut from_client).await?;
-        let (at, operation) = (SystemTime::now(), request.operation());
-        let body = serde_json::from_slice(&request.bytes[request.body_at..]).unwrap_or_default();
-        let answer = exchange(&request, &mut to_server, &mut from_server).await;
-        let status = answer.as_ref().ok().and_then(Message::status);
-        calls.lock().unwrap_or_else(PoisonError::into_inner).push(Call { at, operation, body, status });
-        to_client.write_all(&answer?.bytes).await?;
-    }
-}
-
-async fn exchange(request: &Message, to: &mut OwnedWriteHalf, from: &mut BufReader<OwnedReadHalf>) -> Result<Message> {
-    to.write_all(&request.bytes).await?;
-    read(from).await
-}
-
-/// A whole message. DynamoDB's clients and the local cloud say how long each is.
-async fn read(from: &mut BufReader<OwnedReadHalf>) -> Result<Message> {
-    let mut bytes = Vec::new();
-    while !bytes.ends_with(b"\r\n\r\n") {
-        ensure!(bytes.len() < 64 * 1024, "a head without end");
-        bytes.push(from.read_u8().await?);
-    }
-    let head = String::from_utf8(bytes.clone())?.to_lowercase();
-    let body_at = bytes.len();
-    let length = match header(&head, "content-length") {
-        Some(length) => length.parse()?,
-        None if header(&head, "transfer-encoding").is_some() => bail!("a message of unknown length"),
-        None => 0,
-    };
-    bytes.resize(body_at + length, 0);
-    from.read_exact(&mut bytes[body_at..]).await?;
-    Ok(Message { head, bytes, body_at })
-}
-
-fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
-    head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
-}
-
-impl Message {
-    fn operation(&self) -> String {
-        let target = header(&self.head, "x-amz-target").unwrap_or_default();
-        // The head was put into lower case; operations are known by their own.
-        let name = target.rsplit('.').next().unwrap_or_default();
-        let known = ["UpdateItem", "PutItem", "DeleteItem", "GetItem", "BatchWriteItem", "TransactWriteItems", "Scan", "Query"];
-        known.into_iter().find(|known| known.eq_ignore_ascii_case(name)).map_or_else(|| name.to_owned(), str::to_owned)
-    }
-
-    fn status(&self) -> Option<u16> {
-        self.head.split(' ').nth(1)?.parse().ok()
     }
 }
 

@@ -5,17 +5,16 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::{Value, json};
+use serde_json::Value;
 use speedtrap_tests::cluster::Cluster;
+use speedtrap_tests::commands;
+use speedtrap_tests::faults::{Faults, Trickle, discard_letters, healthy_run, poison};
 use speedtrap_tests::figures::say;
 use speedtrap_tests::node::Node;
 use speedtrap_tests::oracle::read_drivers;
-use speedtrap_tests::proxy::Proxy;
 use speedtrap_tests::sandbox::Sandbox;
-use speedtrap_tests::streams::{self, IN_STREAM};
+use speedtrap_tests::streams::IN_STREAM;
 use speedtrap_tests::throttle::Throttle;
-use speedtrap_tests::{commands, programs};
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 const NAMES: [&str; 3] = ["node-1", "node-2", "node-3"];
@@ -25,40 +24,6 @@ const GONE_WITHIN: Duration = Duration::from_secs(10);
 /// How long lanes may take to be as before: the lanes of a node that died are taken over, and come back to it.
 const QUIET_WITHIN: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(100);
-/// Seconds that the healthy run lasts; `SPEEDTRAP_HEALTHY_SECONDS=600` is what is promised.
-const HEALTHY_SECONDS: u64 = 20;
-
-/// Readings that flow until this is dropped: of known drivers, and of plates that no cache can know.
-struct Trickle(JoinHandle<Result<()>>);
-
-impl Trickle {
-    fn of(sandbox: &Sandbox, plates: Vec<String>) -> Self {
-        let kinesis = sandbox.clients.kinesis.clone();
-        Self(tokio::spawn(async move {
-            for n in 0_usize.. {
-                let records = [plates[n % plates.len()].clone(), format!("NEW-{n}"), format!("SLOW-{n}")];
-                let speeds = ["90", "99", "60"];
-                let reading = |(plate, speed): (String, &str)| (plate.clone(), reading(n, &plate, speed));
-                streams::put(&kinesis, IN_STREAM, &records.into_iter().zip(speeds).map(reading).collect::<Vec<_>>()).await?;
-                sleep(Duration::from_millis(150)).await;
-            }
-            Ok(())
-        }))
-    }
-}
-
-impl Drop for Trickle {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// No two of them are the same reading: each is worth a text.
-fn reading(n: usize, plate: &str, speed: &str) -> Vec<u8> {
-    let reading = json!({"iottimestamp": "2026-01-02 03:04:05.678901", "licensePlate": plate, "longitude": format!("-93.{n:06}"), "latitude": "41.6",
-                         "city": "Pebblestow", "state": "Iowa", "speed": speed});
-    reading.to_string().into_bytes()
-}
 
 /// The findings of a cluster, as one of its nodes tells of them.
 struct Watcher<'a>(&'a Node);
@@ -128,10 +93,6 @@ fn is_about(finding: &Value, rules: &[&str], node: Option<&str>) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_fault_is_told_of_by_another_node_and_a_healthy_run_has_none() -> Result<()> {
-    let seconds = match std::env::var("SPEEDTRAP_HEALTHY_SECONDS") {
-        Ok(text) => text.parse().context("SPEEDTRAP_HEALTHY_SECONDS is no number")?,
-        Err(_) => HEALTHY_SECONDS,
-    };
     let sandbox = Sandbox::up_with_shards(3).await?;
     let drivers = commands::make_csv(
         sandbox.folder(),
@@ -142,11 +103,10 @@ async fn each_fault_is_told_of_by_another_node_and_a_healthy_run_has_none() -> R
     sandbox.load(&drivers).await?;
     let plates: Vec<String> = read_drivers(&drivers)?.into_keys().collect();
 
-    let mut warehouse = Proxy::before(&sandbox.endpoints.warehouse_url).await?;
-    let mut sns = Proxy::before(&sandbox.endpoints.aws_endpoint_url).await?;
-    let urls = (warehouse.instead_of(&sandbox.endpoints.warehouse_url)?, sns.instead_of(&sandbox.endpoints.aws_endpoint_url)?);
-    let settings = move |_: &str, command: &mut tokio::process::Command| {
-        command.env("SPEEDTRAP_WAREHOUSE__URL", &urls.0).env("AWS_ENDPOINT_URL_SNS", &urls.1);
+    let mut faults = Faults::before(&sandbox, &NAMES).await?;
+    let wires = faults.wires();
+    let settings = move |name: &str, command: &mut tokio::process::Command| {
+        wires.wire(name, command);
         Ok(())
     };
     let mut cluster = Cluster::with_settings(&sandbox, Box::new(settings));
@@ -154,16 +114,16 @@ async fn each_fault_is_told_of_by_another_node_and_a_healthy_run_has_none() -> R
     cluster.meshed(QUIET_WITHIN).await?;
     cluster.fair(QUIET_WITHIN).await?;
     let trickle = Trickle::of(&sandbox, plates);
-    healthy(Watcher(cluster.node("node-1")?), Duration::from_secs(seconds)).await?;
+    healthy(Watcher(cluster.node("node-1")?), healthy_run()?).await?;
 
     let watcher = Watcher(cluster.node("node-1")?);
     let begun = Instant::now();
-    warehouse.refuse().await;
+    faults.warehouse("node-2")?.refuse().await;
     watcher.shows("a warehouse that refuses", &["warehouse-failing"], Some("node-2"), begun).await?;
     let held = watcher.0.overview().await?;
     ensure!(held["findings"][0]["text"].as_str().is_some_and(|text| text.contains("unreachable")), "no reason is told: {held}");
     let repaired = Instant::now();
-    warehouse.accept().await?;
+    faults.warehouse("node-2")?.accept().await?;
     watcher.shows_no_more("a warehouse that refuses", &["warehouse-failing", "warehouse-slow"], None, repaired).await?;
     watcher.is_quiet().await?;
 
@@ -172,10 +132,10 @@ async fn each_fault_is_told_of_by_another_node_and_a_healthy_run_has_none() -> R
     let watcher = Watcher(cluster.node(asked)?);
     let throttle = Throttle::start().await?;
     let begun = Instant::now();
-    let well = sns.lead_to(throttle.address).await?;
+    let well = faults.sns.lead_to(throttle.address).await?;
     watcher.shows("SNS that throttles", &["sms-failing"], Some(&texter), begun).await?;
     let repaired = Instant::now();
-    sns.lead_to(well).await?;
+    faults.sns.lead_to(well).await?;
     watcher.shows_no_more("SNS that throttles", &["sms-failing", "sms-slow"], None, repaired).await?;
     watcher.is_quiet().await?;
 
@@ -187,10 +147,10 @@ async fn each_fault_is_told_of_by_another_node_and_a_healthy_run_has_none() -> R
     sleep(Duration::from_secs(2)).await;
     let watcher = Watcher(cluster.node("node-1")?);
     let begun = Instant::now();
-    warehouse.refuse().await;
+    faults.warehouse("node-2")?.refuse().await;
     watcher.shows("a warehouse that goes while nothing flows", &["warehouse-failing"], Some("node-2"), begun).await?;
     let repaired = Instant::now();
-    warehouse.accept().await?;
+    faults.warehouse("node-2")?.accept().await?;
     watcher.shows_no_more("a warehouse that goes while nothing flows", &["warehouse-failing"], None, repaired).await?;
     cluster.stop().await?;
     sandbox.end().await
@@ -212,13 +172,10 @@ async fn healthy(watcher: Watcher<'_>, lasts: Duration) -> Result<()> {
 /// A record that cannot be read becomes a dead letter, which is news until somebody settles it.
 async fn poisoned(sandbox: &Sandbox, watcher: &Watcher<'_>) -> Result<()> {
     let begun = Instant::now();
-    let record = ("poison".to_owned(), b"{\"licensePlate\": 0x}".to_vec());
-    streams::put(&sandbox.clients.kinesis, IN_STREAM, &[record]).await?;
+    let shards = sandbox.clients.kinesis.list_shards().stream_name(IN_STREAM).send().await?;
+    poison(sandbox, shards.shards().first().context("there is a shard")?.shard_id()).await?;
     watcher.shows("a poisoned record", &["dead-letters-new"], None, begun).await?;
-    let mut discard = programs::command("speedtrap")?;
-    discard.args(["dead-letters", "discard", "--all", "--reason", "it is noise", "--yes", "--node", &watcher.0.url]);
-    let ended = commands::run(discard).await?;
-    ensure!(ended.code == Some(0), "{ended:?}");
+    discard_letters(&watcher.0.url).await?;
     watcher.shows_no_more("a poisoned record", &["dead-letters-new"], None, Instant::now()).await?;
     watcher.is_quiet().await
 }

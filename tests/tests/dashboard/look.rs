@@ -2,11 +2,18 @@
 
 use anyhow::{Result, ensure};
 use serde_json::json;
-use speedtrap_tests::browser::hook;
+use speedtrap_tests::browser::{Browser, hook};
+use speedtrap_tests::figures::say;
 
 use super::{LIMIT, LIVE, Stage};
 
 const PAGES: [&str; 9] = ["overview", "actors", "shards", "pipeline", "loader", "dead-letters", "map", "nodes", "audit"];
+
+/// What somebody can do something with, as screen readers call it.
+const INTERACTIVE: [&str; 10] =
+    ["button", "link", "textbox", "searchbox", "checkbox", "radio", "combobox", "switch", "slider", "spinbutton"];
+/// Tables, and the tree of actors.
+const TABLES: [&str; 3] = ["table", "grid", "treegrid"];
 
 /// No page scrolls sideways at 800 pixels, and the overview scrolls nowhere at 1440 by 900. Contrast is tested on the colours
 /// themselves.
@@ -22,6 +29,9 @@ pub(crate) async fn fits_small_and_large_windows(stage: &Stage<'_>) -> Result<()
             browser.until("the page is open", LIMIT, &opened).await?;
             let wide: u32 = browser.script("return document.documentElement.scrollWidth", Vec::new()).await?;
             ensure!(wide <= width, "{page} is {wide} pixels wide in a window of {width}");
+            if theme == "dark" {
+                can_be_read_out(browser, page).await?;
+            }
             browser.picture(&format!("dashboard-{page}-{theme}-{width}")).await?;
         }
     }
@@ -30,4 +40,19 @@ pub(crate) async fn fits_small_and_large_windows(stage: &Stage<'_>) -> Result<()
     let high: u32 = browser.script("return document.documentElement.scrollHeight", Vec::new()).await?;
     ensure!(high <= 900, "the overview is {high} pixels high in a window of 900");
     browser.is_clean().await
+}
+
+/// Whatever can be clicked on or typed into, and every table, has a name.
+async fn can_be_read_out(browser: &Browser, page: &str) -> Result<()> {
+    let elements = browser.read_out().await?;
+    let of = |roles: &[&str]| elements.iter().filter(|(role, _)| roles.contains(&role.as_str())).cloned().collect::<Vec<_>>();
+    let (interactive, tables) = (of(&INTERACTIVE), of(&TABLES));
+    let nameless =
+        interactive.iter().chain(&tables).filter(|(_, name)| name.is_empty()).map(|(role, _)| role).collect::<Vec<_>>();
+    ensure!(nameless.is_empty(), "{page}: these have no name: {nameless:?}");
+    // The navigation alone is that many.
+    ensure!(interactive.len() >= PAGES.len(), "{page}: only {interactive:?} can be used");
+    ensure!(page != "actors" || tables.iter().any(|(role, _)| role == "treegrid"), "the tree of actors is none: {tables:?}");
+    say("dashboard", &format!("{page}: {} controls and {} tables, all with names", interactive.len(), tables.len()));
+    Ok(())
 }

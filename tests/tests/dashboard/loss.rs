@@ -1,6 +1,6 @@
 //! A node that is killed, another's or the one that serves the page: what is shown of it, and how soon.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, ensure};
 use speedtrap_tests::browser::hook;
@@ -8,28 +8,27 @@ use speedtrap_tests::figures::say;
 use tokio::time::Instant;
 
 use super::shown::Shown;
+use super::strip::{Strip, Told};
 use super::{LIMIT, LIVE, Stage};
 
 /// What is promised of a loss.
 const SHOWN_WITHIN: Duration = Duration::from_secs(3);
-/// What is promised of a finding after repair.
-const GONE_WITHIN: Duration = Duration::from_secs(10);
+/// What is promised of a page whose node is back.
+const BACK_WITHIN: Duration = Duration::from_secs(10);
 
 /// It is shown as lost with its last data, a finding says so, and goes when it is back.
 pub(crate) async fn a_killed_node_is_lost_and_found(stage: &mut Stage<'_>) -> Result<()> {
-    stage.browser.open(&format!("{}/?loss#/overview", stage.url("node-1")?)).await?;
-    stage.browser.until("the page is live", LIMIT, LIVE).await?;
-    stage.browser.until("nothing is to be found", LIMIT, "return !document.querySelector('[data-testid=\"finding\"]')").await?;
+    let url = stage.url("node-1")?.to_owned();
+    let strip = Strip::open(&stage.browser, &url, "loss").await?;
+    strip.is_empty(LIMIT).await?;
     let before = Shown::read(&stage.browser).await?;
+    let (killed, killed_at) = (Instant::now(), SystemTime::now());
     stage.cluster.kill("node-3").await?;
-    let killed = Instant::now();
-    let found =
-        "return [...document.querySelectorAll('[data-testid=\"finding\"]')].some((it) => it.innerText.includes('node-3'))";
-    stage.browser.until("a finding names the node", LIMIT, found).await?;
-    let to_finding = killed.elapsed();
     let lost = "return document.querySelector('[data-testid=\"node-row\"][data-node=\"node-3\"]')?.dataset.state === 'lost'";
     stage.browser.until("the node is shown as lost", LIMIT, lost).await?;
     let to_lost = killed.elapsed();
+    let is_it = |told: &Told| told.is(&["node-silent", "node-dead"], Some("node-3"), "node-3");
+    strip.shows("kill -9 of another node", is_it, killed_at).await?;
 
     let after = Shown::read(&stage.browser).await?;
     let (was, is) = (&before.nodes["node-3"], &after.nodes["node-3"]);
@@ -40,20 +39,9 @@ pub(crate) async fn a_killed_node_is_lost_and_found(stage: &mut Stage<'_>) -> Re
     ensure!(stage.browser.script::<bool>(grey, Vec::new()).await?, "its data are not greyed");
 
     stage.cluster.start(&["node-3"]).await?;
-    let back = Instant::now();
-    stage.browser.until("no finding is left", LIMIT, "return !document.querySelector('[data-testid=\"finding\"]')").await?;
-    let to_none = back.elapsed();
-    let seconds = [to_finding, to_lost, to_none].map(|it| it.as_secs_f64());
-    say(
-        "dashboard",
-        &format!(
-            "kill -9 of another node: finding after {:.1} s, lost after {:.1} s, nothing to be found {:.1} s after it was back",
-            seconds[0], seconds[1], seconds[2]
-        ),
-    );
-    ensure!(to_finding <= SHOWN_WITHIN, "the finding came after {to_finding:?}");
+    strip.clears("kill -9 of another node", is_it, SystemTime::now()).await?;
+    say("dashboard", &format!("kill -9 of another node: lost on the page after {:.1} s", to_lost.as_secs_f64()));
     ensure!(to_lost <= SHOWN_WITHIN, "it was shown as lost after {to_lost:?}");
-    ensure!(to_none <= GONE_WITHIN, "the finding went {to_none:?} after the repair");
     stage.cluster.fair(LIMIT).await?;
     stage.browser.is_clean().await
 }
@@ -85,7 +73,7 @@ pub(crate) async fn a_page_without_its_node_says_so(stage: &mut Stage<'_>) -> Re
         ),
     );
     ensure!(to_word <= SHOWN_WITHIN, "the page said so after {to_word:?}");
-    ensure!(to_live <= GONE_WITHIN, "the page was live {to_live:?} after its node was back");
+    ensure!(to_live <= BACK_WITHIN, "the page was live {to_live:?} after its node was back");
     stage.cluster.fair(LIMIT).await?;
     stage.browser.until("no finding is left", LIMIT, "return !document.querySelector('[data-testid=\"finding\"]')").await?;
     let gone = |line: &str| line.contains(&url) && line.contains("net::ERR_");

@@ -1,12 +1,14 @@
 //! The dashboard in a real browser, over three nodes: what it shows is what the commands say, and what is done on it happens.
 
 mod equality;
+mod faults;
 mod look;
 mod loss;
 mod many;
 mod operate;
 mod shown;
 mod signing_in;
+mod strip;
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
@@ -16,6 +18,7 @@ use serde_json::Value;
 use speedtrap_tests::browser::Browser;
 use speedtrap_tests::cluster::Cluster;
 use speedtrap_tests::commands;
+use speedtrap_tests::faults::Faults;
 use speedtrap_tests::figures::say;
 use speedtrap_tests::programs;
 use speedtrap_tests::sandbox::Sandbox;
@@ -23,6 +26,7 @@ use speedtrap_tests::traffic::{Mix, Traffic};
 use tokio::process::Command;
 use tokio::time::Instant;
 
+const NODES: [&str; 3] = ["node-1", "node-2", "node-3"];
 const SHARDS: u32 = 4;
 const DRIVERS: u32 = 400;
 const LIMIT: Duration = Duration::from_secs(60);
@@ -33,6 +37,7 @@ const LIVE: &str = r#"return document.querySelector('[data-testid="live-state"]'
 struct Stage<'a> {
     sandbox: &'a Sandbox,
     traffic: Traffic,
+    faults: Faults,
     cluster: Cluster<'a>,
     browser: Browser,
 }
@@ -57,8 +62,12 @@ async fn the_dashboard_shows_what_is_and_does_what_it_is_told() -> Result<()> {
     let sandbox = Sandbox::up_with_shards(SHARDS).await?;
     let mix = Mix { seed: 21, violations: 0.5, bad_numbers: 0.0, unknown_plates: 10 };
     let traffic = Traffic::begin(&sandbox, DRIVERS, mix).await?;
+    let faults = Faults::before(&sandbox, &NODES).await?;
+    // After the proxies, which hold ports of the same range.
     let port = free_port()?;
+    let wires = faults.wires();
     let settings = move |name: &str, command: &mut Command| {
+        wires.wire(name, command);
         match name {
             // The one that serves the page has to be found again after a restart.
             "node-1" => command.env("SPEEDTRAP_DASHBOARD__LISTEN", format!("127.0.0.1:{port}")),
@@ -68,15 +77,15 @@ async fn the_dashboard_shows_what_is_and_does_what_it_is_told() -> Result<()> {
         Ok(())
     };
     let mut cluster = Cluster::with_settings(&sandbox, Box::new(settings));
-    cluster.start(&["node-1", "node-2", "node-3"]).await?;
+    cluster.start(&NODES).await?;
     cluster.fair(LIMIT).await?;
     cluster.idle(LIMIT).await?;
-    play(&sandbox, cluster, traffic).await?;
+    let stage = Stage { sandbox: &sandbox, traffic, faults, cluster, browser: Browser::start().await? };
+    play(stage).await?;
     sandbox.end().await
 }
 
-async fn play(sandbox: &Sandbox, cluster: Cluster<'_>, traffic: Traffic) -> Result<()> {
-    let mut stage = Stage { sandbox, traffic, cluster, browser: Browser::start().await? };
+async fn play(mut stage: Stage<'_>) -> Result<()> {
     let begun = Instant::now();
     if let Err(error) = steps(&mut stage).await {
         stage.browser.picture("dashboard-failed").await?;
@@ -95,6 +104,7 @@ async fn steps(stage: &mut Stage<'_>) -> Result<()> {
     operate::dead_letters_go_back_once(stage).await.context("dead letters put back through the page")?;
     loss::a_killed_node_is_lost_and_found(stage).await.context("a killed node")?;
     loss::a_page_without_its_node_says_so(stage).await.context("a page without its node")?;
+    faults::each_fault_of_another_node_is_found(stage).await.context("faults of another node")?;
     look::fits_small_and_large_windows(stage).await.context("windows and colours")?;
     many::two_thousand_actors(stage).await.context("2,000 actors")?;
     Ok(())

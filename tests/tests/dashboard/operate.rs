@@ -81,7 +81,7 @@ pub(crate) async fn an_actor_of_another_node_is_killed(stage: &Stage<'_>) -> Res
     browser.is_clean().await
 }
 
-/// As many readings come onto the in-stream as letters were put back, each of them once, and all are texted.
+/// As many readings come onto the in-stream as letters were put back, each of them once; each ends once and is texted once.
 pub(crate) async fn dead_letters_go_back_once(stage: &Stage<'_>) -> Result<()> {
     let (browser, clients) = (&stage.browser, &stage.sandbox.clients);
     let plates: Vec<String> = stage.traffic.sent().into_iter().map(|reading| reading.values[0].clone()).take(LETTERS).collect();
@@ -93,7 +93,12 @@ pub(crate) async fn dead_letters_go_back_once(stage: &Stage<'_>) -> Result<()> {
         .to_string()
         .into_bytes()
     };
-    let before = stage.says("node-1", &["status"]).await?["events_in"].as_u64().context("a count")?;
+    let counts = || async {
+        let status = stage.says("node-1", &["status"]).await?;
+        let count = |count: &Value| count.as_u64().with_context(|| format!("no count in {status}"));
+        anyhow::Ok((count(&status["events_in"])?, count(&status["outcomes_by_role"]["notify"]["notified"])?))
+    };
+    let (before, texted) = counts().await?;
     for n in 0..LETTERS {
         store(&clients.dynamodb, &id_of("enrich", &payload(n)), "enrich", IN_STREAM, &payload(n)).await?;
     }
@@ -110,8 +115,9 @@ pub(crate) async fn dead_letters_go_back_once(stage: &Stage<'_>) -> Result<()> {
     let done = format!("return document.querySelector('{}')?.dataset.value === 'done'", hook("confirm-said"));
     browser.until("the page says that it is done", LIMIT, &done).await?;
     eventually("all of them are settled", LIMIT, || async {
-        let now = stage.says("node-1", &["status"]).await?["events_in"].as_u64().context("a count")?;
+        let (now, texts) = counts().await?;
         ensure!(now == before + LETTERS as u64, "{now} events ended, {before} before {LETTERS} letters were put back");
+        ensure!(texts == texted + LETTERS as u64, "{texts} texts were sent, {texted} before {LETTERS} letters were put back");
         Ok(())
     })
     .await?;
@@ -127,6 +133,9 @@ pub(crate) async fn dead_letters_go_back_once(stage: &Stage<'_>) -> Result<()> {
     ensure!(back.len() == LETTERS && distinct.len() == LETTERS, "these came back onto the stream: {back:?}");
     let letters = stage.says("node-1", &["dead-letters", "list", "--state", "redriven"]).await?;
     ensure!(rows(&letters["letters"]).count() == LETTERS, "{letters}");
-    say("dashboard", &format!("a redrive of {LETTERS} dead letters on the page put {} back, each once", back.len()));
+    say(
+        "dashboard",
+        &format!("a redrive of {LETTERS} dead letters on the page put {} back, each once and each texted once", back.len()),
+    );
     browser.is_clean().await
 }
