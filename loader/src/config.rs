@@ -37,6 +37,8 @@ pub(crate) struct LoaderConfig {
     pub(crate) node_urls: Vec<String>,
     /// File with the token that nodes know the loader by, an operator's. Without one, they must want none.
     pub(crate) node_token_file: Option<PathBuf>,
+    /// PEM file with the authorities that signed the nodes' certificates, for https addresses. Without one, those of the system.
+    pub(crate) node_ca_file: Option<PathBuf>,
     /// How often a load may start again by itself: 0 to 100.
     pub(crate) max_restarts: u32,
     pub(crate) firehose: FirehoseConfig,
@@ -137,6 +139,7 @@ impl Default for LoaderConfig {
             contract: None,
             node_urls: Vec::new(),
             node_token_file: None,
+            node_ca_file: None,
             max_restarts: 5,
             firehose: FirehoseConfig {
                 stream: "rtr-iot-drivers".to_owned(),
@@ -266,7 +269,7 @@ impl LoaderConfig {
 
     /// The nodes to tell of loads.
     pub(crate) fn nodes(&self) -> Nodes<'_> {
-        Nodes { urls: &self.node_urls, token_file: self.node_token_file.as_deref() }
+        Nodes { urls: &self.node_urls, token_file: self.node_token_file.as_deref(), ca_file: self.node_ca_file.as_deref() }
     }
 
     /// The bucket's name.

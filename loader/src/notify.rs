@@ -7,9 +7,11 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use speedtrap_actors::adapters::{authorities, crypto};
 use speedtrap_actors::flow::{Backoff, RetryBudget};
 use tokio::time::Instant;
 use tracing::{info, warn};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use crate::journal::What;
 use crate::journal_file::{Journal, Journals};
@@ -25,6 +27,8 @@ pub(crate) struct Nodes<'a> {
     pub(crate) urls: &'a [String],
     /// File with a token, for nodes that want one.
     pub(crate) token_file: Option<&'a Path>,
+    /// PEM file with the authorities that signed their certificates, for https addresses. Without one, those of the system.
+    pub(crate) ca_file: Option<&'a Path>,
 }
 
 /// Tries each node, round after round, until one has taken the message of a committed load or the time is over.
@@ -39,8 +43,8 @@ pub(crate) async fn tell_nodes(nodes: Nodes<'_>, journal: &Journal, patience: Du
     loop {
         for node in nodes.urls {
             let (url, body) = (format!("{}/api/v1/loads", node.trim_end_matches('/')), body.clone());
-            let token_file = nodes.token_file.map(Path::to_owned);
-            let told = tokio::task::spawn_blocking(move || post(&url, token_file, &body, TIMEOUT)).await;
+            let [token_file, ca_file] = [nodes.token_file, nodes.ca_file].map(|file| file.map(Path::to_owned));
+            let told = tokio::task::spawn_blocking(move || post(&url, token_file, ca_file, &body, TIMEOUT)).await;
             match told.unwrap_or_else(|error| Err(error.to_string())) {
                 Ok(()) => {
                     info!(node, load_id = state.load_id, "told of the load");
@@ -80,8 +84,21 @@ pub(crate) async fn tell_of_earlier_loads(nodes: Nodes<'_>, journals: &Journals)
 }
 
 /// Sends a message to a node; blocks.
-pub(crate) fn post(url: &str, token_file: Option<PathBuf>, body: &str, timeout: Duration) -> Result<(), String> {
-    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(timeout)).build().into();
+pub(crate) fn post(
+    url: &str,
+    token_file: Option<PathBuf>,
+    ca_file: Option<PathBuf>,
+    body: &str,
+    timeout: Duration,
+) -> Result<(), String> {
+    let mut config = ureq::Agent::config_builder().timeout_global(Some(timeout));
+    if url.starts_with("https://") {
+        let trusted = authorities(ca_file.as_deref()).map_err(|error| error.to_string())?;
+        let trusted = RootCerts::from(trusted.iter().map(|one| Certificate::from_der(one).to_owned()));
+        let tls = TlsConfig::builder().root_certs(trusted).unversioned_rustls_crypto_provider(crypto());
+        config = config.tls_config(tls.build());
+    }
+    let agent: ureq::Agent = config.build().into();
     let mut request = agent.post(url).header("content-type", "application/json");
     if let Some(file) = token_file {
         if !may_have_a_token(url) {

@@ -89,8 +89,8 @@ impl ProgressNews<'_> {
         let Ok(body) = serde_json::to_string(message) else { return false };
         for node in self.nodes.urls {
             let (url, body) = (format!("{}/api/v1/loads/progress", node.trim_end_matches('/')), body.clone());
-            let token_file = self.nodes.token_file.map(Path::to_owned);
-            let told = tokio::task::spawn_blocking(move || post(&url, token_file, &body, TIMEOUT)).await;
+            let [token_file, ca_file] = [self.nodes.token_file, self.nodes.ca_file].map(|file| file.map(Path::to_owned));
+            let told = tokio::task::spawn_blocking(move || post(&url, token_file, ca_file, &body, TIMEOUT)).await;
             match told.unwrap_or_else(|error| Err(error.to_string())) {
                 Ok(()) => return true,
                 Err(reason) => debug!(node, reason, "could not be told how far the load is"),

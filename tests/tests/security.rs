@@ -13,6 +13,7 @@ use speedtrap_tests::deadline::eventually;
 use speedtrap_tests::figures::say;
 use speedtrap_tests::https::{Answer, ask};
 use speedtrap_tests::node::Node;
+use speedtrap_tests::process::Process;
 use speedtrap_tests::sandbox::Sandbox;
 use speedtrap_tests::streams::IN_STREAM;
 use speedtrap_tests::{letters, programs};
@@ -163,6 +164,7 @@ impl Far {
 async fn over_tls_each_may_do_what_their_token_says_and_no_secret_is_told() -> Result<()> {
     let far = Far::start().await?;
     commands_know_whom_they_ask_and_are_known(&far).await?;
+    a_loader_tells_nobody_but_whom_it_trusts(&far).await?;
     a_record_is_shown_whole_to_those_who_may_and_say_why(&far).await?;
     let cookie = the_page_is_signed_in_to_by_cookie_alone(&far).await?;
     what_is_no_request_of_our_page_is_refused(&far, &cookie).await?;
@@ -191,6 +193,36 @@ async fn commands_know_whom_they_ask_and_are_known(far: &Far) -> Result<()> {
     plain.args(["nodes", "--node", &far.node.url.replace("https://", "http://"), "--token-file"]);
     plain.arg(far.sandbox.folder().join("viewer.token"));
     says(&run(plain).await?, 1, &["the token is not sent there"])
+}
+
+async fn a_loader_tells_nobody_but_whom_it_trusts(far: &Far) -> Result<()> {
+    let folder = far.sandbox.folder();
+    let bearer = format!("Bearer {}", std::fs::read_to_string(folder.join("viewer.token"))?.trim());
+    let headers = [("authorization", bearer.as_str())];
+    let loads = async || anyhow::Ok(far.browser("GET", "/api/v1/loads", &headers, "").await?.json()?["loads"].clone());
+    let (drivers, _) = far.sandbox.make_files(&["--rows", "20"], &["--rows", "1"]).await?;
+    let telling = |ca: &Path| {
+        let mut command = loader(&far.sandbox.endpoints, &drivers, &folder.join("rejects"))?;
+        command.args(["--node-url", &far.node.url, "--node-token-file"]).arg(folder.join("operator.token"));
+        command.arg("--node-ca-file").arg(ca);
+        anyhow::Ok(command)
+    };
+    let mut untrusting = Process::start("untrusting-loader", telling(&folder.join("other.ca.pem"))?, folder)?;
+    eventually("the loader does not trust the node", LIMIT, || async {
+        let said = untrusting.log();
+        ensure!(said.contains("could not be told of the load") && said.contains("certificate"), "{said}");
+        Ok(())
+    })
+    .await?;
+    untrusting.kill().await?;
+    ensure!(loads().await? == json!([]), "{}", loads().await?);
+
+    // The next start tells of the load that is committed already.
+    let loaded = run(telling(&far.ca)?).await?;
+    ensure!(loaded.code == Some(0), "{loaded:?}");
+    let told = loads().await?;
+    ensure!(told.as_array().is_some_and(|loads| loads.len() == 1) && told[0]["merged"] == 20, "{told}\n{loaded:?}");
+    Ok(())
 }
 
 async fn a_record_is_shown_whole_to_those_who_may_and_say_why(far: &Far) -> Result<()> {

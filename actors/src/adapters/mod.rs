@@ -31,7 +31,7 @@ mod warehouse_look;
 mod warehouse_pool;
 
 pub use cached_drivers::{CachedDrivers, DriverCacheLimits, DriverCacheSnapshot};
-pub use client_tls::{ClientTlsError, client_tls};
+pub use client_tls::{ClientTlsError, authorities, crypto};
 pub use cluster_socket::{ClusterSocket, ClusterTls, ClusterTlsError};
 pub use deadpool_postgres::Pool as WarehousePool;
 pub use driver_rows::DriverRows;

@@ -59,6 +59,9 @@ pub(super) struct WatchArgs {
     /// File with the token that the node knows the loader by, an operator's
     #[arg(long, value_name = "FILE")]
     node_token_file: Option<PathBuf>,
+    /// PEM file with the authorities that signed the nodes' certificates, for https addresses [default: those of the system]
+    #[arg(long, value_name = "FILE")]
+    node_ca_file: Option<PathBuf>,
     /// Folder for rejected rows [default: rejects]
     #[arg(long, value_name = "DIR")]
     rejects_dir: Option<PathBuf>,
@@ -88,6 +91,7 @@ impl WatchArgs {
         let mut config = LoaderConfig::read(self.config.as_deref(), std::env::vars())?;
         config.node_urls.extend(self.node_url.iter().cloned());
         config.node_token_file = self.node_token_file.clone().or(config.node_token_file);
+        config.node_ca_file = self.node_ca_file.clone().or(config.node_ca_file);
         config.rejects_dir = self.rejects_dir.clone().unwrap_or(config.rejects_dir);
         config.state_dir = self.state_dir.clone().or(config.state_dir);
         config.contract = self.contract.clone().or(config.contract);

@@ -2,19 +2,16 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use speedtrap_actors::adapters::client_tls;
+use speedtrap_actors::adapters::{authorities, crypto};
 use ureq::http::{Response, Uri};
-use ureq::unversioned::resolver::DefaultResolver;
-use ureq::unversioned::transport::{Connector as _, TcpConnector};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body, RequestBuilder};
 
-use super::https::{Https, is_distrust};
 use crate::config;
 use crate::exit::{Exit, Stop};
 
@@ -148,14 +145,15 @@ impl NodeAccess {
     }
 
     fn agent(&self, timeout: Duration) -> Result<Agent, Stop> {
-        let config = Agent::config_builder().timeout_global(Some(timeout)).http_status_as_error(false).proxy(None).build();
+        let config = Agent::config_builder().timeout_global(Some(timeout)).http_status_as_error(false).proxy(None);
         if !self.url.starts_with("https://") {
-            return Ok(config.into());
+            return Ok(config.build().into());
         }
-        let tls = client_tls(self.ca.as_deref())
+        let trusted = authorities(self.ca.as_deref())
             .map_err(|error| Stop::new(Exit::BadConfig, error.to_string()).next("--ca names a PEM file of authorities"))?;
-        let connector = ().chain(TcpConnector::default()).chain(Https(Arc::new(tls)));
-        Ok(Agent::with_parts(config, connector, DefaultResolver::default()))
+        let trusted = RootCerts::from(trusted.iter().map(|one| Certificate::from_der(one).to_owned()));
+        let tls = TlsConfig::builder().root_certs(trusted).unversioned_rustls_crypto_provider(crypto()).build();
+        Ok(config.tls_config(tls).build().into())
     }
 
     /// Says who asks: by the token if there is one, else by name.
@@ -206,6 +204,13 @@ impl NodeAccess {
         let value = serde_json::from_str(&text).map_err(|error| not_understood(error.to_string()))?;
         Ok((text, value))
     }
+}
+
+/// Whether a failure is that the other end could not prove who it is.
+fn is_distrust(error: &ureq::Error) -> bool {
+    let ureq::Error::Io(error) = error else { return false };
+    let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(cause, Some(rustls::Error::InvalidCertificate(_)))
 }
 
 /// An error of the API, as far as a command needs it.

@@ -11,7 +11,6 @@ mod device;
 mod doctor;
 mod drain;
 mod forget;
-mod https;
 mod interrupt;
 mod manual;
 mod nodes;
