@@ -60,6 +60,7 @@ struct Page<'a> {
     schema: u32,
     region: &'a str,
     prices_as_of: &'a str,
+    prices_unverified: &'a [String],
     load: &'a Load,
     least_shards: u32,
     #[serde(flatten)]
@@ -79,6 +80,7 @@ pub(crate) fn cost(args: &CostArgs) -> Result<Exit, Stop> {
         schema: 1,
         region: &prices.region,
         prices_as_of: &prices.as_of,
+        prices_unverified: &prices.unverified,
         load: &load,
         least_shards: least_shards(load.events_per_second),
         bill: &bill,
@@ -141,6 +143,9 @@ fn render(page: &Page<'_>) -> String {
     if let Some(each) = bill.dollars_per_million_events {
         let _infallible = writeln!(out, "\n{each:.2} dollars for a million readings, without texts");
     }
+    if !page.prices_unverified.is_empty() {
+        let _infallible = writeln!(out, "\nprices that nobody has verified: {}", page.prices_unverified.join(", "));
+    }
     if load.shards < page.least_shards {
         let _infallible = writeln!(out, "\n{} shards cannot carry this load; it needs {}", load.shards, page.least_shards);
     }
@@ -199,11 +204,13 @@ mod tests {
             schema: 1,
             region: &prices.region,
             prices_as_of: &prices.as_of,
+            prices_unverified: &prices.unverified,
             load: &load,
             least_shards: least_shards(load.events_per_second),
             bill: &bill,
             lower: &lower,
         });
         assert!(shown.contains("2 shards cannot carry this load; it needs 5") && shown.contains("SNS"), "{shown}");
+        assert!(shown.contains("nobody has verified: redshift.node_hour, sms.carrier_fee"), "{shown}");
     }
 }

@@ -222,7 +222,7 @@ mod tests {
         assert!(is_near(of(&bill, "DynamoDB", "claims"), 2.0 * 18.396 * 0.625));
         assert!(is_near(of(&bill, "Firehose", ""), 18.396e6 * 5_000.0 / 1e9 * 0.029));
         assert!(is_near(of(&bill, "SNS", "2 parts"), 18.396e6 * 2.0 * 0.00945));
-        assert!(is_near(of(&bill, "EC2", ""), 3.0 * 730.0 * 0.0168));
+        assert!(is_near(of(&bill, "EC2", ""), 3.0 * 730.0 * 0.0208));
         assert!(is_near(bill.dollars, bill.items.iter().map(|item| item.dollars).sum()));
         let texts = of(&bill, "SNS", "");
         assert!(is_near(bill.dollars_per_million_events.expect("there are events"), (bill.dollars - texts) / 262.8));

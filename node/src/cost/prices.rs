@@ -12,6 +12,9 @@ pub(crate) struct Prices {
     pub(crate) region: String,
     /// When they were written down.
     pub(crate) as_of: String,
+    /// Which of them, as `section.key`, were found in no source.
+    #[serde(default)]
+    pub(crate) unverified: Vec<String>,
     pub(super) iot: Iot,
     pub(super) kinesis: Kinesis,
     pub(super) dynamodb: DynamoDb,
@@ -109,5 +112,10 @@ mod tests {
         let prices = Prices::read(PRICES).expect("a file of prices");
         assert_eq!((prices.region.as_str(), prices.kinesis.shard_hour), ("us-east-1", 0.015));
         assert!(Prices::read("region = 1").is_err());
+        let file: toml::Table = PRICES.parse().expect("TOML");
+        for name in &prices.unverified {
+            let key = name.split_once('.').and_then(|(section, key)| file.get(section)?.get(key));
+            assert!(key.is_some(), "`{name}` is no price");
+        }
     }
 }
