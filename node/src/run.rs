@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::adoption::{AdoptArgs, prepare};
-use crate::api::{self, Api, ApplicationView, CacheCounts, DriverCache, NodeView, Phase};
+use crate::api::{self, Api, ApplicationView, CacheCounts, DriverCache, EmbeddedMetrics, NodeView, Phase};
 use crate::audit::Audit;
 use crate::commands::load_for_node;
 use crate::config::{DrainConfig, Flags, NodeConfig, RoleName};
@@ -142,6 +142,7 @@ async fn live(
     let api = Api::new(Arc::clone(&view), links.view(), Arc::new(links.clone())).with_letters(Arc::clone(&wired.letters));
     let api = Arc::new(api.behind(gate));
     let serving = api::serve(listener, tls, api::router(Arc::clone(&api)));
+    let _metrics = EmbeddedMetrics::start(&api, config.metrics.embedded_every);
     let mut watching = JoinSet::new();
     watching.spawn(async move { api.keep_watch().await });
 

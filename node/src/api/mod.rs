@@ -53,6 +53,7 @@ use lanes_page::LanesPage;
 pub(crate) use letters::{LetterPage, LettersPage, OrderEnd};
 use limits::Limit;
 pub(crate) use masking::plate as masked_plate;
+pub(crate) use metrics::EmbeddedMetrics;
 pub(crate) use node_view::{ApplicationView, CacheCounts, DriverCache, NodeView, Phase};
 pub(crate) use overview::Kpis;
 #[cfg(test)]

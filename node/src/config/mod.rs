@@ -23,8 +23,8 @@ pub(crate) use environment::{aws_endpoint_faults, has_own_aws_endpoint, no_colou
 pub(crate) use ingest::IngestConfig;
 use lanes::{LaneConfig, LeaseConfig, NotifyConfig, RuleConfig};
 pub(crate) use load::{Flags, load};
-use process::NodeSection;
 pub(crate) use process::{DashboardConfig, DrainConfig, LogConfig, LogFormat, LogLevel, RoleName};
+use process::{MetricsConfig, NodeSection};
 pub(crate) use show::{DEFAULTS, to_json, to_toml};
 pub(crate) use streams::DynamoDbConfig;
 use streams::{ArchiveConfig, KinesisConfig, PersistConfig};
@@ -52,6 +52,7 @@ pub(crate) struct NodeConfig {
     pub(crate) dashboard: DashboardConfig,
     pub(crate) drain: DrainConfig,
     pub(crate) log: LogConfig,
+    pub(crate) metrics: MetricsConfig,
 }
 
 impl NodeConfig {

@@ -80,6 +80,17 @@ pub(crate) struct LogConfig {
     pub(crate) format: LogFormat,
 }
 
+/// `[metrics]`: figures for who does not ask `/metrics`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct MetricsConfig {
+    /// Time between two writes of all metrics to standard output, in the format that CloudWatch takes them out of logs by
+    /// (<https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>).
+    /// Default 0s: never; else 1s to 1h. CloudWatch keeps one figure a minute, so `60s` loses nothing.
+    #[serde(with = "humantime_serde")]
+    pub(crate) embedded_every: Duration,
+}
+
 /// How much is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -51,6 +51,9 @@ impl NodeConfig {
         }
         self.check_dashboard(check);
         check.duration("drain.timeout", self.drain.timeout, secs(1), secs(900));
+        if !self.metrics.embedded_every.is_zero() {
+            check.duration("metrics.embedded_every", self.metrics.embedded_every, secs(1), secs(3_600));
+        }
     }
 
     fn check_dashboard(&self, check: &mut Checker) {
@@ -389,5 +392,7 @@ mod tests {
         assert_eq!(keys_at_fault(|config| config.dynamodb.notify_leases = "IotFastCarSensor".into()), ["dynamodb.notify_leases"]);
         assert_eq!(keys_at_fault(|config| config.node.roles.push(super::super::RoleName::Enrich)), ["node.roles"]);
         assert_eq!(keys_at_fault(|config| config.warehouse.pool_size = 2), ["lookup.max_queries"]);
+        assert_eq!(keys_at_fault(|config| config.metrics.embedded_every = secs(60)), [""; 0]);
+        assert_eq!(keys_at_fault(|config| config.metrics.embedded_every = millis(10)), ["metrics.embedded_every"]);
     }
 }

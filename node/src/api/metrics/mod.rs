@@ -4,6 +4,7 @@
 
 mod actors;
 mod cluster;
+mod embedded;
 mod lanes;
 mod process;
 
@@ -17,6 +18,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::Api;
+
+pub(crate) use embedded::EmbeddedMetrics;
 
 type Seconds = Gauge<f64, AtomicU64>;
 type SecondsTotal = Counter<f64, AtomicU64>;
