@@ -40,6 +40,7 @@ pub struct Mqtt {
 /// One client a service.
 pub struct Clients {
     pub dynamodb: aws_sdk_dynamodb::Client,
+    pub iot: aws_sdk_iot::Client,
     pub kinesis: aws_sdk_kinesis::Client,
     pub s3: aws_sdk_s3::Client,
     pub sns: aws_sdk_sns::Client,
@@ -72,6 +73,7 @@ impl Endpoints {
         let s3 = aws_sdk_s3::config::Builder::from(&sdk).force_path_style(true).build();
         Clients {
             dynamodb: aws_sdk_dynamodb::Client::new(&sdk),
+            iot: aws_sdk_iot::Client::new(&sdk),
             kinesis: aws_sdk_kinesis::Client::new(&sdk),
             s3: aws_sdk_s3::Client::from_conf(s3),
             sns: aws_sdk_sns::Client::new(&sdk),

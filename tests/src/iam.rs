@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 
 use crate::endpoints::Endpoints;
 
-const STACK: &str = "speedtrap";
+/// The data part's stack.
+pub const STACK: &str = "speedtrap";
+const FORM: &str = "application/x-www-form-urlencoded";
 
 /// Asks as the local cloud's root.
 pub struct Iam {
@@ -30,7 +32,7 @@ pub struct Statement {
 
 /// Clients that call as one role.
 pub struct RoleClients {
-    pub role_arn: String,
+    role_arn: String,
     pub dynamodb: aws_sdk_dynamodb::Client,
     pub dynamodb_streams: aws_sdk_dynamodbstreams::Client,
     pub firehose: aws_sdk_firehose::Client,
@@ -43,28 +45,44 @@ impl Iam {
     /// Asks this cloud.
     #[must_use]
     pub fn of(endpoints: &Endpoints) -> Self {
-        let config = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(30))).proxy(None);
+        let config =
+            ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(30))).http_status_as_error(false).proxy(None);
         Self { endpoint: endpoints.aws_endpoint_url.clone(), agent: config.build().into() }
     }
 
-    fn ask(&self, service: &str, action: &str, parameters: &[(&str, &str)]) -> Result<String> {
-        let mut form = format!("Action={action}");
-        for (name, value) in parameters {
-            write!(form, "&{name}={}", encoded(value))?;
-        }
-        // The root's signature is not looked at.
-        let who = format!(
-            "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/{service}/aws4_request, SignedHeaders=host, Signature=0"
-        );
-        let request = self.agent.post(&self.endpoint).header("authorization", who);
-        let mut answer = request
-            .header("content-type", "application/x-www-form-urlencoded")
-            .send(form)
-            .with_context(|| format!("{service}:{action} failed"))?;
-        Ok(answer.body_mut().read_to_string()?)
+    /// Asks a service that takes forms and answers in XML.
+    ///
+    /// # Errors
+    /// When it refuses.
+    pub fn ask(&self, service: &str, action: &str, parameters: &[(&str, &str)]) -> Result<String> {
+        let (status, said) = self.send(service, ("content-type", FORM), form(action, parameters)?)?;
+        ensure!(status == 200, "{service}:{action} failed: {said}");
+        Ok(said)
     }
 
-    /// What the stack says of itself.
+    /// Asks a service that takes and gives JSON.
+    ///
+    /// # Errors
+    /// When it refuses.
+    pub fn ask_json(&self, service: &str, target: &str, body: &Value) -> Result<Value> {
+        let (status, said) = self.send(service, ("x-amz-target", target), body.to_string())?;
+        ensure!(status == 200, "{target} failed: {said}");
+        Ok(serde_json::from_str(&said)?)
+    }
+
+    /// The root's signature is not looked at.
+    fn send(&self, service: &str, header: (&str, &str), body: String) -> Result<(u16, String)> {
+        let credential = format!("test/20260101/us-east-1/{service}/aws4_request");
+        let authorization = format!("AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders=host, Signature=0");
+        let mut request = self.agent.post(&self.endpoint).header("authorization", authorization).header(header.0, header.1);
+        if header.0 == "x-amz-target" {
+            request = request.header("content-type", "application/x-amz-json-1.1");
+        }
+        let mut answer = request.send(body).with_context(|| format!("{service} does not answer"))?;
+        Ok((answer.status().as_u16(), answer.body_mut().read_to_string()?))
+    }
+
+    /// What the data part's stack says of itself.
     ///
     /// # Errors
     /// When it cannot be asked.
@@ -75,7 +93,49 @@ impl Iam {
         Ok(keys.into_iter().map(str::to_owned).zip(values.into_iter().map(str::to_owned)).collect())
     }
 
-    /// All statements of a role's policies.
+    /// The name that a resource of a stack got.
+    ///
+    /// # Errors
+    /// When the stack has none of that name.
+    pub fn physical(&self, stack: &str, resource: &str) -> Result<String> {
+        let asked = [("StackName", stack), ("LogicalResourceId", resource)];
+        let said = self.ask("cloudformation", "DescribeStackResources", &asked)?;
+        let name = texts(&said, "PhysicalResourceId").first().map(|name| (*name).to_owned());
+        name.with_context(|| format!("{stack} has no {resource}"))
+    }
+
+    /// The statements that stand in a role itself.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn own_statements(&self, role: &str, resource: &str) -> Result<Vec<Statement>> {
+        let listed = self.ask("iam", "ListRolePolicies", &[("RoleName", role)])?;
+        let mut all = Vec::new();
+        for policy in texts(&listed, "member") {
+            let said = self.ask("iam", "GetRolePolicy", &[("RoleName", role), ("PolicyName", policy)])?;
+            all.extend(statements_of(&said, "PolicyDocument", resource)?);
+        }
+        Ok(all)
+    }
+
+    /// The document that says who may take a role on.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn trust(&self, role: &str) -> Result<String> {
+        let said = self.ask("iam", "GetRole", &[("RoleName", role)])?;
+        decoded(texts(&said, "AssumeRolePolicyDocument").first().context("the role trusts nobody")?)
+    }
+
+    /// Sets that document.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn set_trust(&self, role: &str, document: &str) -> Result<()> {
+        self.ask("iam", "UpdateAssumeRolePolicy", &[("RoleName", role), ("PolicyDocument", document)]).map(drop)
+    }
+
+    /// All statements of a role's managed policies.
     ///
     /// # Errors
     /// When they cannot be read.
@@ -85,13 +145,8 @@ impl Iam {
         let mut all = Vec::new();
         for arn in texts(&attached, "PolicyArn") {
             let said = self.ask("iam", "GetPolicyVersion", &[("PolicyArn", arn), ("VersionId", "v1")])?;
-            let document = texts(&said, "Document").first().copied().context("a policy has no document")?;
-            let document: Value = serde_json::from_str(&decoded(document)?)?;
             let policy = name_of(arn)?.split('-').nth(1).with_context(|| format!("`{arn}` is not of the stack"))?;
-            for text in document["Statement"].as_array().into_iter().flatten() {
-                let sid = text["Sid"].as_str().with_context(|| format!("a statement of {policy} has no Sid"))?;
-                all.push(Statement { policy: policy.to_owned(), sid: sid.to_owned(), text: text.clone() });
-            }
+            all.extend(statements_of(&said, "Document", policy)?);
         }
         Ok(all)
     }
@@ -114,7 +169,9 @@ impl Iam {
             })
             .collect();
         let document = json!({"Version": "2012-10-17", "Statement": texts_of}).to_string();
-        self.ask("iam", "PutRolePolicy", &[("RoleName", name), ("PolicyName", "all"), ("PolicyDocument", &document)])?;
+        if !statements.is_empty() {
+            self.ask("iam", "PutRolePolicy", &[("RoleName", name), ("PolicyName", "all"), ("PolicyDocument", &document)])?;
+        }
         texts(&made, "Arn").first().map(|arn| (*arn).to_owned()).context("the role has no ARN")
     }
 
@@ -122,8 +179,9 @@ impl Iam {
     ///
     /// # Errors
     /// When it cannot be asked.
-    pub fn may(&self, role_arn: &str, action: &str, resource: &str) -> Result<bool> {
-        let parameters = [("PolicySourceArn", role_arn), ("ActionNames.member.1", action), ("ResourceArns.member.1", resource)];
+    pub fn may(&self, role: &RoleClients, action: &str, resource: &str) -> Result<bool> {
+        let parameters =
+            [("PolicySourceArn", role.role_arn.as_str()), ("ActionNames.member.1", action), ("ResourceArns.member.1", resource)];
         let said = self.ask("iam", "SimulatePrincipalPolicy", &parameters)?;
         Ok(texts(&said, "EvalDecision").first().copied().context("no decision")? == "allowed")
     }
@@ -176,12 +234,32 @@ pub fn profile(endpoints: &Endpoints, folder: &Path, name: &str, role_arn: &str)
     Ok(path)
 }
 
+fn form(action: &str, parameters: &[(&str, &str)]) -> Result<String> {
+    let mut form = format!("Action={action}");
+    for (name, value) in parameters {
+        write!(form, "&{name}={}", encoded(value))?;
+    }
+    Ok(form)
+}
+
+/// The statements of the document in an answer.
+fn statements_of(said: &str, tag: &str, policy: &str) -> Result<Vec<Statement>> {
+    let document = texts(said, tag).first().copied().with_context(|| format!("{policy} has no document"))?;
+    let document: Value = serde_json::from_str(&decoded(document)?)?;
+    let statement = |text: &Value| {
+        let sid = text["Sid"].as_str().with_context(|| format!("a statement of {policy} has no Sid"))?;
+        Ok(Statement { policy: policy.to_owned(), sid: sid.to_owned(), text: text.clone() })
+    };
+    document["Statement"].as_array().into_iter().flatten().map(statement).collect()
+}
+
 fn name_of(arn: &str) -> Result<&str> {
     arn.rsplit('/').next().filter(|name| !name.is_empty()).with_context(|| format!("`{arn}` has no name"))
 }
 
 /// The texts of all elements of one name that hold nothing but text.
-fn texts<'a>(xml: &'a str, tag: &str) -> Vec<&'a str> {
+#[must_use]
+pub fn texts<'a>(xml: &'a str, tag: &str) -> Vec<&'a str> {
     let (open, close) = (format!("<{tag}>"), format!("</{tag}>"));
     xml.split(&open).skip(1).filter_map(|rest| rest.split_once(&close)).map(|(text, _)| text).collect()
 }

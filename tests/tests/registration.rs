@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use aws_config::{BehaviorVersion, Region};
 use serde_json::Value;
 use speedtrap_tests::commands::{Ended, device, run};
 use speedtrap_tests::deadline::eventually;
@@ -153,7 +152,7 @@ async fn a_registered_device_connects_until_it_is_revoked() -> Result<()> {
 async fn only_certificates_that_are_registered_and_active_are_let_in() -> Result<()> {
     let sandbox = Sandbox::up().await?;
     let here = tempfile::tempdir()?;
-    let iot = iot(&sandbox.endpoints).await;
+    let iot = &sandbox.clients.iot;
     let with = |cert: &str, key: &str| {
         let (cert_file, key_file) = (here.path().join("cert.pem"), here.path().join("cert.key"));
         fs::write(&cert_file, cert)?;
@@ -188,7 +187,7 @@ async fn only_certificates_that_are_registered_and_active_are_let_in() -> Result
 async fn a_registration_that_was_cut_off_is_finished_or_cleared() -> Result<()> {
     let sandbox = Sandbox::up().await?;
     let here = tempfile::tempdir()?;
-    let iot = iot(&sandbox.endpoints).await;
+    let iot = &sandbox.clients.iot;
     let certificates = async || anyhow::Ok(iot.list_certificates().send().await?.certificates().len());
     let before = certificates().await?;
 
@@ -222,21 +221,4 @@ async fn a_registration_that_was_cut_off_is_finished_or_cleared() -> Result<()> 
     let bad_name = operator(&sandbox, here.path(), &["register", "a/b"]).await?;
     ensure!(bad_name.code == Some(2), "{bad_name:?}");
     sandbox.end().await
-}
-
-async fn iot(endpoints: &Endpoints) -> aws_sdk_iot::Client {
-    let credentials = aws_sdk_iot::config::Credentials::new(
-        &endpoints.access_key_id,
-        &endpoints.secret_access_key,
-        None,
-        None,
-        "endpoints.json",
-    );
-    let sdk = aws_config::defaults(BehaviorVersion::latest())
-        .endpoint_url(&endpoints.aws_endpoint_url)
-        .region(Region::new(endpoints.region.clone()))
-        .credentials_provider(credentials)
-        .load()
-        .await;
-    aws_sdk_iot::Client::new(&sdk)
 }

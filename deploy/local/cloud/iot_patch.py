@@ -46,6 +46,9 @@ async def dispatch_rule_action(account, region, rule, action, event):
         return
     body = event.encode() if isinstance(event, str) else json.dumps(event).encode()
     with iot.request_scope(account, region):
+        role = next(iter(action.values())).get("roleArn", "")
+        if not iot._iot_role_usable(role):
+            raise RuntimeError(f"{role} cannot be taken on")
         if "kinesis" in action:
             status, _headers, answer = _put_to_kinesis(action["kinesis"], event, body)
         else:
