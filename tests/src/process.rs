@@ -44,6 +44,15 @@ impl Process {
         Self::spawn(name, command, log, Stdio::from(output), file)
     }
 
+    /// Starts it with both its outputs at the end of one file, as a service manager does it.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_appending(name: &str, command: Command, log: &Path) -> Result<Self> {
+        let file = File::options().create(true).append(true).open(log)?;
+        Self::spawn(name, command, log.to_owned(), Stdio::from(file.try_clone()?), file)
+    }
+
     fn spawn(name: &str, mut command: Command, log: PathBuf, output: Stdio, errors: File) -> Result<Self> {
         command.stdin(Stdio::null()).stdout(output).stderr(errors).kill_on_drop(true);
         // SAFETY: prctl is async-signal-safe, and touches nothing but the new process.
