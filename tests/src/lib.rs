@@ -41,6 +41,7 @@ mod relay;
 pub mod sandbox;
 pub mod scripted_firehose;
 pub mod streams;
+pub mod systemd;
 pub mod templates;
 pub mod throttle;
 pub mod traffic;
