@@ -2,12 +2,16 @@
 //! are masked, nothing is written, and a long query in windows needs little memory and holds no lane up.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
+use aws_sdk_kinesis::primitives::{DateTime, DateTimeFormat};
 use aws_sdk_kinesis::types::Record;
 use base64::Engine as _;
 use serde_json::{Value, json};
+use speedtrap_actors::testing::aggregated_record;
 use speedtrap_tests::commands::{Ended, run};
 use speedtrap_tests::deadline::eventually;
 use speedtrap_tests::drivers_file::DriversFile;
@@ -27,8 +31,10 @@ const READINGS: usize = 2_000;
 const BAD: usize = 7;
 const UNDELIVERED: usize = 5;
 /// Records of the query in windows; more may be asked for by the environment.
-const RECORDS: usize = 20_000;
-const WINDOW: Duration = Duration::from_secs(5);
+const RECORDS: usize = 40_000;
+const WINDOW: Duration = Duration::from_secs(1);
+/// Readings that go on coming while lags are measured, in each half of a second.
+const FLOW: usize = 50;
 /// The engine's own bound is 256 MiB; the rest is code, most of it of a debug build, and the pages that are read.
 const MOST_RSS_KIB: u64 = 400 * 1024;
 /// How much further a lane may be behind for a moment, on a machine that does other things, too.
@@ -76,6 +82,7 @@ async fn fill(sandbox: &Sandbox) -> Result<()> {
     };
     let mut records: Vec<_> = (0..READINGS).map(reading).collect();
     records.extend((0..BAD).map(|n| (format!("bad-{n}"), format!("{{\"speed\":\"{n}\"}}").into_bytes())));
+    records.push(("a producer's own key".to_owned(), aggregated_record().0));
     streams::put(&sandbox.clients.kinesis, IN_STREAM, &records).await?;
     let undelivered = |n: usize| {
         let payload = base64::engine::general_purpose::STANDARD.encode(format!("no reading {n}"));
@@ -103,7 +110,8 @@ fn examples() -> Result<BTreeMap<String, String>> {
 
 /// What plain clients see.
 struct Seen {
-    readings: Vec<Record>,
+    /// What is on the in-stream; `None` for what is no reading.
+    readings: Vec<Option<Value>>,
     violations: Vec<Value>,
     errors: usize,
     evidence: Evidence,
@@ -120,9 +128,10 @@ impl Seen {
         let kinesis = &sandbox.clients.kinesis;
         let (mut shard_of, mut bad_of, mut readings) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         for (shard, records) in streams::records_by_shard(kinesis, IN_STREAM).await? {
-            shard_of.insert(shard.clone(), records.len());
-            bad_of.insert(shard, records.iter().filter(|record| event(record).is_none()).count());
-            readings.extend(records);
+            let events: Vec<_> = records.iter().flat_map(events).collect();
+            shard_of.insert(shard.clone(), events.len());
+            bad_of.insert(shard, events.iter().filter(|event| event.is_none()).count());
+            readings.extend(events);
         }
         let violations = streams::all_records(kinesis, OUT_STREAM).await?;
         let violations =
@@ -171,10 +180,10 @@ impl Seen {
             }
             "the share of violations by state" => {
                 let mut states = BTreeMap::<String, (u64, u64)>::new();
-                for event in self.readings.iter().filter_map(event) {
-                    let (all, above) = states.entry(text(&event, "state")).or_default();
+                for event in self.readings.iter().flatten() {
+                    let (all, above) = states.entry(text(event, "state")).or_default();
                     *all += 1;
-                    *above += u64::from(text(&event, "speed").parse::<u64>()? > 75);
+                    *above += u64::from(text(event, "speed").parse::<u64>()? > 75);
                 }
                 states.into_iter().map(|(state, (all, above))| json!({"state": state, "readings": all, "above": above})).collect()
             }
@@ -214,10 +223,17 @@ impl Seen {
     }
 }
 
-/// A record that is a reading.
-fn event(record: &Record) -> Option<Value> {
-    let value: Value = serde_json::from_slice(record.data.as_ref()).ok()?;
-    value["licensePlate"].is_string().then_some(value)
+/// What stands in a record: one reading, several, or something else.
+fn events(record: &Record) -> Vec<Option<Value>> {
+    let (aggregated, inside) = aggregated_record();
+    let event = |data: &[u8]| {
+        let value: Value = serde_json::from_slice(data).ok()?;
+        value["licensePlate"].is_string().then_some(value)
+    };
+    if record.data.as_ref() == aggregated {
+        return inside.iter().map(|reading| event(reading.as_bytes())).collect();
+    }
+    vec![event(record.data.as_ref())]
 }
 
 fn sorted(mut rows: Vec<Value>) -> Vec<String> {
@@ -370,12 +386,76 @@ fn window_of(record: &Record) -> Result<u128> {
     Ok(at.duration_since(SystemTime::UNIX_EPOCH)?.as_millis() / WINDOW.as_millis())
 }
 
+/// Puts readings onto the in-stream until it is told to stop; gives how many.
+async fn flow(kinesis: aws_sdk_kinesis::Client, stop: Arc<AtomicBool>) -> Result<usize> {
+    let mut n = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let records: Vec<_> = (n..n + FLOW).map(|n| reading(&format!("f-{n}"), &format!("F-{}", n % 97), n, n % 70)).collect();
+        streams::put(&kinesis, IN_STREAM, &records).await?;
+        n += FLOW;
+        sleep(Duration::from_millis(500)).await;
+    }
+    Ok(n)
+}
+
 /// What a program that was run over windows did.
 struct Watched {
     lines: Vec<Value>,
     peak_kib: u64,
     lag_ms: u64,
     took: Duration,
+}
+
+/// What the lines of a query in windows tell.
+#[derive(Default)]
+struct Told {
+    /// Rows by window and shard.
+    rows: BTreeMap<(u128, String), u64>,
+    first: u128,
+    closed: u64,
+    records: u64,
+    late: u64,
+}
+
+impl Told {
+    fn of(lines: &[Value]) -> Result<Self> {
+        let mut told = Self::default();
+        for line in lines {
+            let start = DateTime::from_str(line["window_start"].as_str().unwrap_or_default(), DateTimeFormat::DateTime)?;
+            let window = u128::try_from(start.to_millis()?)? / WINDOW.as_millis();
+            if line["closed"] == true {
+                told.first = if told.closed == 0 { window } else { told.first };
+                ensure!(window == told.first + u128::from(told.closed), "windows follow each other: {line}");
+                told.closed += 1;
+                told.records += line["records"].as_u64().context("records")?;
+                told.late += line["late"].as_u64().context("late")?;
+                continue;
+            }
+            let n = line["n"].as_u64().context("a count")?;
+            ensure!(line["events"].as_u64() == Some(n), "every event is there once: {line}");
+            told.rows.insert((window, line["shard"].as_str().unwrap_or_default().to_owned()), n);
+        }
+        Ok(told)
+    }
+
+    fn is(&self, expected: &BTreeMap<(u128, String), u64>) -> Result<()> {
+        ensure!(self.rows == *expected, "windows hold {:?}, not {expected:?}", self.rows);
+        ensure!(self.records == expected.values().sum::<u64>() && self.late == 0, "{} records, {} late", self.records, self.late);
+        Ok(())
+    }
+}
+
+/// What arrived in these windows, by window and shard, as a plain client sees it; and how much there is in all.
+async fn arrived(sandbox: &Sandbox, first: u128, windows: u64) -> Result<(BTreeMap<(u128, String), u64>, usize)> {
+    let (mut arrived, mut n_seen) = (BTreeMap::new(), 0);
+    for (shard, records) in streams::records_by_shard(&sandbox.clients.kinesis, IN_STREAM).await? {
+        for record in &records {
+            *arrived.entry((window_of(record)?, shard.clone())).or_default() += 1;
+        }
+        n_seen += records.len();
+    }
+    arrived.retain(|(window, _): &(u128, String), _| (first..first + u128::from(windows)).contains(window));
+    Ok((arrived, n_seen))
 }
 
 async fn watch(sandbox: &Sandbox, command: Command, url: &str) -> Result<Watched> {
@@ -425,39 +505,25 @@ async fn a_query_in_windows_counts_every_record_once_in_little_memory_and_holds_
     })
     .await?;
 
-    let before = most_lag_ms(&sandbox, &node.url, 4).await?;
-    let begin = from.duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
-    let begin = aws_sdk_kinesis::primitives::DateTime::from_secs(i64::try_from(begin)?).to_string();
+    let stop = Arc::new(AtomicBool::new(false));
+    let flow = tokio::spawn(flow(sandbox.clients.kinesis.clone(), Arc::clone(&stop)));
+    let before = most_lag_ms(&sandbox, &node.url, 10).await?;
+    let begin_seconds = from.duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
+    let begin = DateTime::from_secs(i64::try_from(begin_seconds)?).to_string();
     let (every, count) = (format!("{}s", WINDOW.as_secs()), windows.to_string());
     let statement =
         "SELECT shard, count(*) AS n, sum(speed) AS speeds, count(DISTINCT event_id) AS events FROM readings GROUP BY shard";
     let command = sql(&sandbox, &["--json", "--every", &every, "--from", &begin, "--windows", &count, statement])?;
     let watched = watch(&sandbox, command, &node.url).await?;
-    let after = most_lag_ms(&sandbox, &node.url, 4).await?;
+    let after = most_lag_ms(&sandbox, &node.url, 10).await?;
+    windows_are_closed_while_readings_come(&sandbox).await?;
+    stop.store(true, Ordering::Relaxed);
+    let flowed = flow.await??;
 
-    let mut expected = BTreeMap::<(u128, String), u64>::new();
-    for (shard, records) in streams::records_by_shard(&sandbox.clients.kinesis, IN_STREAM).await? {
-        for record in &records {
-            *expected.entry((window_of(record)?, shard.clone())).or_default() += 1;
-        }
-    }
-    let mut found = BTreeMap::new();
-    let (mut records, mut late, mut closed) = (0, 0, 0);
-    for line in &watched.lines {
-        let start = line["window_start"].as_str().context("a row without its window")?;
-        let start =
-            aws_sdk_kinesis::primitives::DateTime::from_str(start, aws_sdk_kinesis::primitives::DateTimeFormat::DateTime)?;
-        let window = u128::try_from(start.to_millis()?)? / WINDOW.as_millis();
-        if line["closed"] == true {
-            closed += 1;
-            records += line["records"].as_u64().unwrap_or_default();
-            late += line["late"].as_u64().unwrap_or_default();
-            continue;
-        }
-        let n = line["n"].as_u64().context("a count")?;
-        ensure!(line["events"].as_u64() == Some(n), "every event is there once: {line}");
-        found.insert((window, line["shard"].as_str().unwrap_or_default().to_owned()), n);
-    }
+    let told = Told::of(&watched.lines)?;
+    let (expected, n_seen) = arrived(&sandbox, told.first, told.closed).await?;
+    ensure!(n_seen == n_records + flowed, "{n_seen} records are on the stream, {n_records} and {flowed} were put");
+    let Told { records, late, closed, .. } = told;
     say(
         "live_sql",
         &format!(
@@ -468,14 +534,32 @@ async fn a_query_in_windows_counts_every_record_once_in_little_memory_and_holds_
             if cfg!(debug_assertions) { "debug" } else { "release" }
         ),
     );
-    say("live_sql", &format!("most lag of an enrich lane: {before} ms before, {} ms during, {after} ms after", watched.lag_ms));
-    ensure!(found == expected, "windows hold {found:?}, not {expected:?}");
-    ensure!(closed == windows && records == n_records as u64 && late == 0, "{records} records, {late} late in {closed} windows");
+    say(
+        "live_sql",
+        &format!(
+            "most lag of an enrich lane, with 100 readings a second: {before} ms before, {} ms during, {after} ms after",
+            watched.lag_ms
+        ),
+    );
+    told.is(&expected)?;
+    ensure!(closed == windows && told.first == u128::from(begin_seconds) * 1_000 / WINDOW.as_millis(), "{closed} windows");
+    ensure!(records >= n_records as u64, "{records} records are in windows, {n_records} were put before");
     ensure!(watched.peak_kib > 0 && watched.peak_kib <= MOST_RSS_KIB, "{} KiB", watched.peak_kib);
     ensure!(watched.lag_ms <= before + LAG_MARGIN_MS && after <= before + LAG_MARGIN_MS, "lanes were held up");
     an_interrupted_query_says_so(&sandbox).await?;
     node.stop().await?;
     sandbox.end().await
+}
+
+async fn windows_are_closed_while_readings_come(sandbox: &Sandbox) -> Result<()> {
+    let every = format!("{}s", WINDOW.as_secs());
+    let statement = "SELECT shard, count(*) AS n, count(DISTINCT event_id) AS events FROM readings GROUP BY shard";
+    let ended = asked(sandbox, &["--json", "--every", &every, "--windows", "4", statement]).await?;
+    ensure!(ended.code == Some(0), "{ended:?}");
+    let lines: Vec<Value> = ended.out.lines().map(|line| Ok(serde_json::from_str(line)?)).collect::<Result<_>>()?;
+    let told = Told::of(&lines)?;
+    ensure!(told.closed == 4 && told.records > 0, "{ended:?}");
+    told.is(&arrived(sandbox, told.first, told.closed).await?.0)
 }
 
 async fn an_interrupted_query_says_so(sandbox: &Sandbox) -> Result<()> {

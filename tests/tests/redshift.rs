@@ -3,13 +3,14 @@
 //!
 //! `SPEEDTRAP_TEST_ENDPOINTS` names the endpoints.json of a local cloud, as for `loader`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use speedtrap_actors::adapters::{CallLimits, RedshiftDriverDirectory, WarehouseOptions, warehouse_pool};
+use speedtrap_actors::adapters::{CallLimits, DriverRows, RedshiftDriverDirectory, WarehouseOptions, warehouse_pool};
 use speedtrap_actors::domain::PlateKey;
 use speedtrap_actors::flow::{Backoff, RetryBudget};
 use speedtrap_actors::observe::Calls;
@@ -231,6 +232,38 @@ async fn the_nodes_lookup_is_fit_for_redshift() -> Result<()> {
     let found = directory.drivers(&plates).await.map_err(|failure| anyhow::anyhow!("{failure}"))?;
     assert_eq!(found.len(), 3);
     assert_eq!(&*found[&PlateKey::of("lk-2")].first_name, "Bea");
+    Ok(())
+}
+
+#[tokio::test]
+async fn all_drivers_are_fetched_through_a_cursor_that_redshift_has() -> Result<()> {
+    let bench = Bench::new().await?;
+    let rows: Vec<String> = (0..2_300).map(|n| row("Ana", &format!("CU-{n}"))).collect();
+    bench.load(&bench.file(&rows.iter().map(String::as_str).collect::<Vec<_>>())?, &[]).await?;
+    let options = WarehouseOptions {
+        application_name: "redshift tests".to_owned(),
+        max_connections: 1,
+        connect_timeout: Duration::from_secs(30),
+        statement_timeout: Duration::from_secs(30),
+        ca_file: None,
+    };
+    let pool = warehouse_pool(bench.redshift.url(), &options)?;
+    // Twice, since the one connection must be fit for use again.
+    for columns in [&["licenseplate", "first_name"][..], &[]] {
+        let failed = |failure| anyhow::anyhow!("{failure}");
+        let mut cursor = DriverRows::open(&pool, columns, Duration::from_secs(30)).await.map_err(failed)?;
+        let (mut plates, mut n_rows) = (BTreeSet::new(), 0);
+        loop {
+            let rows = cursor.next().await.map_err(failed)?;
+            ensure!(rows.len() <= 1_000 && rows.iter().all(|row| row.len() == columns.len()), "{} rows", rows.len());
+            if rows.is_empty() {
+                break;
+            }
+            n_rows += rows.len();
+            plates.extend(rows.into_iter().filter_map(|row| row.into_iter().next().flatten()));
+        }
+        ensure!(n_rows == 2_300 && (columns.is_empty() || plates.len() == 2_300), "{n_rows} rows, {} plates", plates.len());
+    }
     Ok(())
 }
 

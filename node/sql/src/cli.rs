@@ -99,7 +99,7 @@ pub(crate) fn listed(format: Format) -> String {
         let _infallible = writeln!(out, "{}: {}", table.name, table.what);
         for column in table.columns {
             let (name, what) = column.described();
-            let _infallible = writeln!(out, "  {name:<18}{:<11}{what}", type_of(&column.data_type().to_string()));
+            let _infallible = writeln!(out, "  {name:<19}{:<11}{what}", type_of(&column.data_type().to_string()));
         }
     }
     out
@@ -175,6 +175,6 @@ mod tests {
         for table in ["readings: ", "violations: ", "errors: ", "speeding: ", "archive: ", "drivers: "] {
             assert!(listed.contains(table), "{table} in {listed}");
         }
-        assert!(listed.contains("  arrived           timestamp  when"), "{listed}");
+        assert!(listed.contains("  arrived            timestamp  when"), "{listed}");
     }
 }

@@ -19,6 +19,9 @@ use crate::feed::BATCH_ROWS;
 use crate::tables::{Described, Source, Table};
 use crate::veil::Veil;
 
+const CANNOT_RUN: &str = "the statement cannot be run";
+const LOOK_UP: &str = "`speedtrap-sql --tables` lists tables and columns";
+
 /// Where statements run.
 pub(crate) struct Engine {
     context: SessionContext,
@@ -81,8 +84,15 @@ impl Engine {
     /// # Errors
     /// When a table cannot be reached.
     pub(crate) async fn run(&self, plan: &LogicalPlan) -> Result<SendableRecordBatchStream, Stop> {
-        let frame = self.context.execute_logical_plan(plan.clone()).await.map_err(|error| self.stop(&error))?;
-        frame.execute_stream().await.map_err(|error| self.stop(&error))
+        // What fails before there are rows is the statement's own fault, unless a table cannot be reached.
+        let before_rows = |error| match self.stop(&error) {
+            stop if stop.exit == Exit::Failed && stop.next.is_none() => {
+                Stop { exit: Exit::Usage, what: CANNOT_RUN.to_owned(), ..stop }.next(LOOK_UP)
+            }
+            stop => stop,
+        };
+        let frame = self.context.execute_logical_plan(plan.clone()).await.map_err(before_rows)?;
+        frame.execute_stream().await.map_err(before_rows)
     }
 
     /// What an error means to whoever wrote the statement.
@@ -120,9 +130,7 @@ fn stop(error: &DataFusionError, memory: &str) -> Stop {
         | DataFusionError::SchemaError(..)
         | DataFusionError::NotImplemented(_)
         | DataFusionError::Diagnostic(..)
-        | DataFusionError::Collection(_) => Stop::new(Exit::Usage, "the statement cannot be run")
-            .why(why)
-            .next("`speedtrap-sql --tables` lists tables and columns"),
+        | DataFusionError::Collection(_) => Stop::new(Exit::Usage, CANNOT_RUN).why(why).next(LOOK_UP),
         DataFusionError::ResourcesExhausted(_) => {
             Stop::new(Exit::Failed, format!("the statement needs more memory than {memory}"))
                 .why(why)
@@ -251,6 +259,18 @@ mod tests {
         assert_eq!(tables, ["archive", "drivers", "readings", "violations"]);
         assert!(engine.plan("SHOW TABLES").await.is_ok() && engine.plan("DESCRIBE drivers").await.is_ok());
         assert!(engine.plan("EXPLAIN SELECT 1").await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_value_that_is_none_is_the_statements_fault_before_there_are_rows() {
+        let (engine, _) = engine(64 << 20);
+        for (statement, exit) in [
+            ("SELECT 1 FROM readings WHERE arrived > 'yesterday'", Exit::Usage),
+            ("SELECT speed / (speed - speed) FROM readings", Exit::Failed),
+        ] {
+            let stop = run(&engine, statement).await.expect_err(statement);
+            assert_eq!(stop.exit, exit, "{statement}: {stop}");
+        }
     }
 
     #[tokio::test]
