@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use rand::RngExt as _;
 use serde_json::{Value, json};
+use speedtrap_tests::browser::{Browser, hook};
 use speedtrap_tests::deadline::eventually;
 use speedtrap_tests::drivers_file::{DriversFile, load, loader, peak_mb_until_end, status};
 use speedtrap_tests::endpoints::get_json;
@@ -295,6 +296,31 @@ async fn a_node_shows_of_a_load_under_way_rejected_rows_and_its_end_what_status_
     ensure!(count("rows") == 602 && count("merged") + count("duplicates") + count("rejected") == 602, "{shown}");
     let rejected: Value = get_json(format!("{}/api/v1/loads/{id}/rejected", node.url)).await?;
     ensure!(rejected["rows"].as_array().map(Vec::len) == Some(2), "the commit keeps them: {rejected}");
+    the_page_shows_it(&node.url, &shown, PERSON).await?;
     say("loading", "a node shows of a load under way, interrupted and committed what status --json says, and its rejected rows");
     node.stop().await
+}
+
+/// Each number of the row, the equation, and the rejected rows once they are asked for.
+async fn the_page_shows_it(url: &str, load: &Value, person: &str) -> Result<()> {
+    let browser = Browser::start().await?;
+    browser.open(&format!("{url}/#/loader")).await?;
+    browser.until("the load is shown", LIMIT, &format!("return !!document.querySelector('{}')", hook("load-row"))).await?;
+    let read = format!(
+        "return Object.fromEntries([...document.querySelectorAll('{} td')].map((cell) => [cell.dataset.field, cell.dataset.value ?? '']))",
+        hook("load-row")
+    );
+    let row: Value = browser.script(&read, Vec::new()).await?;
+    for member in ["rows", "sent", "batches", "staged", "objects", "merged", "duplicates", "rejected", "state"] {
+        let said = load[member].as_str().map_or_else(|| load[member].to_string(), str::to_owned);
+        ensure!(row[member] == said, "{member} is {} on the page, not {said}", row[member]);
+    }
+    ensure!(row["reconciled"] == "yes" && row["copy"] == "committed", "{row}");
+    browser.click(&hook("show-rejected")).await?;
+    let listed = format!("return document.querySelectorAll('{}').length === 2", hook("rejected-row"));
+    browser.until("the rejected rows are shown", LIMIT, &listed).await?;
+    browser.picture("loading-page").await?;
+    ensure!(!browser.text().await?.contains(person), "a person stands on the page");
+    browser.is_clean().await?;
+    browser.end().await
 }

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use aws_sdk_kinesis::types::ScalingType;
+use serde_json::{Value, json};
 use speedtrap_tests::cluster::Cluster;
 use speedtrap_tests::conservation::{Repeats, settled};
 use speedtrap_tests::deadline::eventually;
+use speedtrap_tests::endpoints::get_json;
 use speedtrap_tests::figures::say;
 use speedtrap_tests::leases::{ENRICH, LeaseRow, LeaseWatch, leases};
 use speedtrap_tests::proxy::Proxy;
@@ -69,6 +71,7 @@ async fn split_and_merge_under_load_through_outages_lose_nothing() -> Result<()>
         "reshard",
         &format!("{took:.1} s after a warehouse outage of {seconds} s all 4 children of the split in it were fairly read"),
     );
+    the_shards_page_knows_keys_and_children(&sandbox, &cluster).await?;
     sleep(Duration::from_secs(4)).await;
 
     dynamodb.refuse().await;
@@ -97,6 +100,38 @@ async fn split_and_merge_under_load_through_outages_lose_nothing() -> Result<()>
     closed_shards_name_their_children(&sandbox, &watch).await?;
     cluster.stop().await?;
     sandbox.end().await
+}
+
+/// Every open shard is there with its keys, and with what its owner's lane says of reads and lease; closed ones name their children.
+async fn the_shards_page_knows_keys_and_children(sandbox: &Sandbox, cluster: &Cluster<'_>) -> Result<()> {
+    let listed = sandbox.clients.kinesis.list_shards().stream_name(IN_STREAM).send().await?.shards.unwrap_or_default();
+    // A node puts its leases up at each look.
+    eventually("the page knows the shards of the stream", LIMIT, || async {
+        let page: Value = get_json(format!("{}/api/v1/shards", cluster.node("node-1")?.url)).await?;
+        let rows = page["shards"].as_array().context("shards")?;
+        let row = |shard: &str| rows.iter().find(|row| row["role"] == "enrich" && row["shard"] == *shard);
+        for shard in
+            listed.iter().filter(|shard| shard.sequence_number_range().is_some_and(|it| it.ending_sequence_number().is_none()))
+        {
+            let (id, keys) = (shard.shard_id(), shard.hash_key_range().context("a range")?);
+            let row = row(id).with_context(|| format!("{id} is missing"))?;
+            ensure!(row["hash_range"] == json!({"first": keys.starting_hash_key(), "last": keys.ending_hash_key()}), "{row}");
+            ensure!(row["lease_left_ms"].as_u64().is_some_and(|ms| ms <= 10_000), "{row}");
+            let lane = &row["lane"];
+            ensure!(
+                lane["records_per_s"].is_number() && lane["iterator_age_ms"].is_number() && lane["throttles"].is_number(),
+                "{row}"
+            );
+        }
+        for child in &listed {
+            let parents = [child.parent_shard_id(), child.adjacent_parent_shard_id()].into_iter().flatten();
+            for parent in parents.filter_map(row) {
+                ensure!(parent["children"].as_array().is_some_and(|all| all.contains(&child.shard_id().into())), "{parent}");
+            }
+        }
+        Ok(())
+    })
+    .await
 }
 
 /// Waits until so many shards are open and fairly read, and so many done.

@@ -392,3 +392,38 @@ impl LaneState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_age_of_the_last_record_and_what_is_left_of_the_lease_go_on_with_the_clock() {
+        let (stats, shard) = (LaneStats::default(), ShardId::new("a"));
+        stats.lease_lasts(&shard, Instant::now());
+        assert!(stats.snapshot().is_empty(), "a lease alone is no lane");
+        stats.started(&shard, 1);
+        let seen = || stats.snapshot().remove(0);
+        assert_eq!((seen().last_record_age, seen().lease_left, seen().throttles), (None, None, None));
+        stats.read_to(&shard, SystemTime::now() - Duration::from_secs(3));
+        stats.lease_lasts(&shard, Instant::now() + Duration::from_secs(10));
+        tokio::time::advance(Duration::from_secs(4)).await;
+        assert_eq!(seen().lease_left, Some(Duration::from_secs(6)));
+        assert!(seen().last_record_age >= Some(Duration::from_secs(3)), "nothing was read since");
+        stats.read_to(&shard, SystemTime::now() + Duration::from_secs(60));
+        assert_eq!(seen().last_record_age, Some(Duration::ZERO), "a clock that is behind");
+        stats.entered(&shard, LaneState::Closed, None);
+        assert_eq!(seen().lease_left, None);
+    }
+
+    #[test]
+    fn causes_of_refused_texts_are_counted_and_bounded() {
+        let stats = LaneStats::default();
+        for n in 0..100 {
+            stats.text_refused(&format!("cause {n}"));
+        }
+        stats.text_refused("cause 0");
+        let counted = stats.refused_texts();
+        assert_eq!((counted.len(), counted["cause 0"], counted["other"]), (MOST_CAUSES + 1, 2, 80));
+    }
+}

@@ -20,7 +20,7 @@ export function loader({ query, remember }) {
   let read = '';
   const note = h('span', { class: 'muted' });
   const table = grid({
-    label: 'Loads', key: (row) => row.load_id, testid: 'load-row', attributes: (row) => ({ 'data-load': row.load_id }), empty: 'No node was told of a load since it started.',
+    label: 'Loads', key: (row) => row.load_id, testid: 'load-row', attributes: (row) => ({ 'data-load': row.load_id, 'data-size': row.size ?? 'unknown', 'data-read-bytes': row.read_bytes ?? 'unknown' }), empty: 'No node was told of a load since it started.',
     columns: [
       { id: 'file', head: 'File', order: (row) => row.file, show: (row) => ({ text: row.file ?? 'unknown', title: row.file }) },
       {
@@ -41,8 +41,7 @@ export function loader({ query, remember }) {
           tell(words, text);
         },
       },
-      bare('size', 'Bytes', (row) => row.size),
-      bare('read-bytes', 'Bytes read', (row) => row.read_bytes),
+      { id: 'reconciled', head: 'Rows = loaded + replaced + rejected', show: reconciled },
       bare('rows', 'Rows', (row) => row.rows),
       bare('sent', 'Sent', (row) => row.sent),
       bare('batches', 'Firehose batches', (row) => row.batches),
@@ -61,7 +60,6 @@ export function loader({ query, remember }) {
           node.setAttribute('aria-label', `${count(row.rejected)} rejected rows of ${row.file ?? 'this load'}: show them`);
         },
       },
-      { id: 'reconciled', head: 'Rows = loaded + replaced + rejected', show: reconciled },
       { id: 'trouble', head: 'Why it does not go on', kind: 'long', show: (row) => ({ ...trouble(row), title: trouble(row).text }) },
       { id: 'rate', head: 'Rows/s', kind: 'number', order: (row) => row.rows_per_second, show: (row) => ({ text: count(row.rows_per_second), value: row.rows_per_second ?? null }) },
       bare('restarts', 'Restarts', (row) => row.restarts),

@@ -14,6 +14,7 @@ use speedtrap_actors::observe::{ActorTable, LaneState, LaneStats, LeaseBoard, Le
 use speedtrap_actors::ports::PeerFailure;
 use speedtrap_actors::wire::read_reading;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::cluster::Reach;
 use super::load_news::LoadNews;
@@ -202,6 +203,60 @@ async fn each_shard_says_where_it_runs_and_why_it_does_not_move() {
     let silent: Vec<_> =
         page["silent"].as_array().expect("nodes").iter().map(|node| (&node["node"], &node["presence"])).collect();
     assert_eq!(silent, [(&json!("node-2"), &json!("linked")), (&json!("node-3"), &json!("dead"))]);
+}
+
+#[tokio::test]
+async fn a_shard_tells_its_keys_its_family_and_how_its_reads_fare() {
+    let scene = scene(node("node-3#1", Presence::Dead)).await;
+    let range = |first: &str| Some((first.to_owned(), "99".to_owned()));
+    let parent = SeenLease { children: vec![ShardId::new("a")], ..lease("p", None, LeaseState::Ended, &[]) };
+    let child = SeenLease { hash_range: range("7"), ..lease("a", Some("node-2#1"), LeaseState::Held, &["p"]) };
+    scene.served.board.put_up(vec![parent, child], true);
+    let shard = ShardId::new("a");
+    scene.lanes.started(&shard, 1);
+    let page = scene.served.get("/api/v1/shards").await.json();
+    let (lane, told) = (&shard_of(&page, "a")["lane"], ["iterator_age_ms", "throttles", "records_per_s", "lease_left_ms"]);
+    assert!(told.iter().all(|member| lane[member].is_null()), "unknown, not 0: {lane}");
+    assert_eq!((&shard_of(&page, "p")["children"], &shard_of(&page, "p")["hash_range"]), (&json!(["a"]), &Value::Null));
+
+    scene.lanes.read_to(&shard, SystemTime::now() - Duration::from_secs(5));
+    scene.lanes.throttles(&shard, Some(2));
+    scene.lanes.lease_lasts(&shard, Instant::now() + Duration::from_secs(8));
+    let page = scene.served.get("/api/v1/shards").await.json();
+    let row = shard_of(&page, "a");
+    assert_eq!((&row["hash_range"], &row["parents"]), (&json!({"first": "7", "last": "99"}), &json!(["p"])));
+    let within = |value: &Value, from, to| value.as_u64().is_some_and(|ms| (from..=to).contains(&ms));
+    assert!(within(&row["lane"]["iterator_age_ms"], 5_000, 20_000) && within(&row["lease_left_ms"], 1, 8_000), "{row}");
+    assert_eq!(row["lane"]["throttles"], 2);
+    scene.lanes.entered(&shard, LaneState::Closed, None);
+    let page = scene.served.get("/api/v1/shards").await.json();
+    assert_eq!(shard_of(&page, "a")["lease_left_ms"], Value::Null, "a lane that closed holds nothing");
+}
+
+#[tokio::test]
+async fn ten_thousand_actors_of_another_node_come_in_parts_that_a_link_carries() {
+    const N: usize = 10_000;
+    let scene = scene(node("node-3#1", Presence::Dead)).await;
+    let _meters = scene.second.actors.add_synthetic(&Spot::root("NodeSupervisor", "node-2"), N);
+    let all = async || {
+        let page = scene.served.get("/api/v1/actors?scope=cluster").await.json();
+        let rows = page["rows"].as_array().expect("rows").iter();
+        let names: BTreeSet<String> = rows.filter_map(|row| row["name"].as_str()).map(str::to_owned).collect();
+        assert_eq!((names.len(), page["total"].as_u64()), (N, Some(N as u64)));
+    };
+    all().await;
+    let (mut page, mut longest) = ("actors".to_owned(), 0);
+    loop {
+        let part = scene.second.page(&page).expect("a part");
+        longest = longest.max(part.len());
+        let part: Value = serde_json::from_slice(&part).expect("JSON");
+        let Some(next) = part["next"].as_str() else { break };
+        page = format!("actors/{next}");
+    }
+    assert!(longest <= 1 << 20, "{longest} bytes are too many for a link");
+    scene.others.be_silent(&["node-2#1"]);
+    // A node that is silent is shown with all that it said last.
+    all().await;
 }
 
 #[tokio::test]
