@@ -331,3 +331,20 @@ fn cut(batch: &mut Batch<PublishedViolation>, n_begun: usize) {
     batch.rejects.retain(|reject| reject.index < first);
     batch.ticket.cut();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cause_of_a_refused_text_is_the_services_own_word() {
+        for (reason, cause) in [
+            ("`SMS`: OptedOut: the number opted out", "OptedOut"),
+            ("`SMS`: InvalidParameter", "InvalidParameter"),
+            ("`SMS`: HTTP 400: no such number", "HTTP 400"),
+            ("opted out", "opted out"),
+        ] {
+            assert_eq!(cause_of(reason), cause, "{reason}");
+        }
+    }
+}
