@@ -1,11 +1,13 @@
-//! A TCP proxy that can be switched off: connections are then refused, and open ones are cut.
+//! A TCP proxy that can be switched off, so that connections are refused and open ones are cut, and held, so that nothing passes.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 /// Below the ports that systems give to outgoing connections, so that nobody takes the port while it is refused.
@@ -16,6 +18,7 @@ pub struct Proxy {
     address: SocketAddr,
     upstream: SocketAddr,
     serving: JoinHandle<()>,
+    held: watch::Sender<bool>,
 }
 
 impl Proxy {
@@ -38,7 +41,9 @@ impl Proxy {
         for port in (0..PORTS.end - PORTS.start).map(|n| PORTS.start + (start + n) % (PORTS.end - PORTS.start)) {
             let address = SocketAddr::from((address, port));
             if let Ok(listener) = TcpListener::bind(address).await {
-                return Ok(Self { address, upstream, serving: tokio::spawn(serve(listener, upstream)) });
+                let held = watch::Sender::new(false);
+                let serving = tokio::spawn(serve(listener, upstream, held.subscribe()));
+                return Ok(Self { address, upstream, serving, held });
             }
         }
         bail!("no port in {PORTS:?} is free")
@@ -59,6 +64,11 @@ impl Proxy {
         let _aborted = (&mut self.serving).await;
     }
 
+    /// Lets nothing pass while it is held, as a network that loses everything: connections stand, and nobody answers.
+    pub fn hold(&self, held: bool) {
+        self.held.send_replace(held);
+    }
+
     /// Cuts the open connections, and leads new ones to another address.
     ///
     /// # Errors
@@ -76,7 +86,7 @@ impl Proxy {
     pub async fn accept(&mut self) -> Result<()> {
         let bind = || async { Ok(TcpListener::bind(self.address).await?) };
         let listener = crate::deadline::eventually("the proxy's port is free again", Duration::from_secs(10), bind).await?;
-        self.serving = tokio::spawn(serve(listener, self.upstream));
+        self.serving = tokio::spawn(serve(listener, self.upstream, self.held.subscribe()));
         Ok(())
     }
 }
@@ -87,18 +97,30 @@ impl Drop for Proxy {
     }
 }
 
-async fn serve(listener: TcpListener, upstream: SocketAddr) {
+async fn serve(listener: TcpListener, upstream: SocketAddr, held: watch::Receiver<bool>) {
     // They end with this task.
     let mut connections = JoinSet::new();
-    while let Ok((mut client, _)) = listener.accept().await {
+    while let Ok((client, _)) = listener.accept().await {
+        let held = held.clone();
         connections.spawn(async move {
-            if let Ok(mut server) = TcpStream::connect(upstream).await {
-                // Either side may go away at any time.
-                let _copied = copy_bidirectional(&mut client, &mut server).await;
+            if let Ok(server) = TcpStream::connect(upstream).await {
+                let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
+                tokio::join!(pass(from_client, to_server, held.clone()), pass(from_server, to_client, held));
             }
         });
         while connections.try_join_next().is_some() {}
     }
+}
+
+/// One direction of a connection. Either side may go away at any time, which the other one is told.
+async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut held: watch::Receiver<bool>) {
+    let mut bytes = vec![0; 64 * 1024];
+    while let Ok(n @ 1..) = from.read(&mut bytes).await {
+        if held.wait_for(|held| !held).await.is_err() || to.write_all(&bytes[..n]).await.is_err() {
+            return;
+        }
+    }
+    let _gone_already = to.shutdown().await;
 }
 
 /// `host:port` of a URL.

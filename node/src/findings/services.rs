@@ -14,6 +14,9 @@ const FRESH_MS: u64 = 8_000;
 const OFTEN: u64 = 3;
 const OFTEN_SHARE: u64 = 5;
 const OFTEN_FRESH_MS: u64 = 3_000;
+/// The warehouse that has just answered at once hangs if a query takes so much longer. One that wakes up may take its time.
+const HANGS_MS: u64 = 1_500;
+const AT_ONCE_MS: f64 = 250.0;
 /// Answers of which a percentile says something.
 const ENOUGH: u64 = 3;
 
@@ -74,8 +77,10 @@ fn suspicion(node: &str, call: &CallFact) -> Option<Suspicion> {
         let text = format!("{user} on {node} has had trouble {since}: {why}");
         return Some(told(service.failing, Severity::Critical, text));
     }
-    let limit = service.limit.as_millis();
-    if let Some(lasts) = call.unanswered_ms.filter(|lasts| u128::from(*lasts) >= limit) {
+    let answers_at_once = call.answered_of_late >= ENOUGH && call.p95_ms.is_some_and(|p95| p95 <= AT_ONCE_MS);
+    let limit = Duration::from_millis(HANGS_MS);
+    let limit = if call.resource == "warehouse" && answers_at_once { limit } else { service.limit };
+    if let Some(lasts) = call.unanswered_ms.filter(|lasts| u128::from(*lasts) >= limit.as_millis()) {
         let text = format!("{name} of `{}` for {user} on {node} has not answered for {} s", call.resource, lasts / 1_000);
         return Some(told(service.slow, Severity::Warning, text));
     }
@@ -175,6 +180,9 @@ mod tests {
             (told, text.as_str()),
             ("warehouse-slow", "query of `warehouse` for driver_lookup on n2 has not answered for 2 s")
         );
+        assert_eq!(rule(well(Some(1_500), Some(20.0), 3)).expect("it hangs").0, "warehouse-slow");
+        assert_eq!(rule(well(Some(1_499), Some(20.0), 3)), None);
+        assert_eq!(rule(well(Some(1_500), Some(251.0), 3)), None, "it is never quick");
         assert_eq!(rule(well(None, Some(2_600.0), 3)).expect("it is slow").0, "warehouse-slow");
         assert_eq!(rule(well(None, Some(2_600.0), 2)), None, "two answers are no percentile");
     }

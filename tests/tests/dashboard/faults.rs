@@ -26,6 +26,7 @@ pub(crate) async fn each_fault_of_another_node_is_found(stage: &mut Stage<'_>) -
     strip.stays_empty(healthy_run()?).await?;
 
     warehouse_down(&strip, faults, victim).await.context("a warehouse that is down")?;
+    call_frozen(&strip, faults, victim).await.context("a call that does not end")?;
     texts_throttled(&strip, faults, &texter).await.context("SNS that throttles")?;
     let shards = cluster.shards_of(victim, ENRICH).await?;
     let shard = shards.first().with_context(|| format!("{victim} has no shard"))?;
@@ -51,6 +52,16 @@ async fn warehouse_down(strip: &Strip<'_>, faults: &mut Faults, node: &str) -> R
     ensure!(told.text.contains("unreachable"), "no reason is told: {told:?}");
     faults.warehouse(node)?.accept().await?;
     strip.clears("the warehouse down", is_it, SystemTime::now()).await
+}
+
+/// Nothing passes between the node and the warehouse from the moment that counts, so that its lookups hang.
+async fn call_frozen(strip: &Strip<'_>, faults: &mut Faults, node: &str) -> Result<()> {
+    let is_it = |told: &Told| told.is(&["warehouse-slow"], Some(node), "driver_lookup: warehouse driver lookup");
+    let begun = SystemTime::now();
+    faults.warehouse(node)?.hold(true);
+    strip.shows(&format!("a lookup of {node} that does not end"), is_it, begun).await?;
+    faults.warehouse(node)?.hold(false);
+    strip.clears("a lookup that does not end", is_it, SystemTime::now()).await
 }
 
 /// Every call is answered with `Throttling` from the moment that counts.

@@ -19,6 +19,7 @@ const TABLES: [&str; 3] = ["table", "grid", "treegrid"];
 /// themselves.
 pub(crate) async fn fits_small_and_large_windows(stage: &Stage<'_>) -> Result<()> {
     let browser = &stage.browser;
+    let mut read_out = (0, 0);
     for (theme, width, height) in [("dark", 800, 900), ("light", 1440, 900)] {
         browser.resize(width, height).await?;
         browser.script::<()>("document.documentElement.dataset.theme = arguments[0]", vec![json!(theme)]).await?;
@@ -30,11 +31,13 @@ pub(crate) async fn fits_small_and_large_windows(stage: &Stage<'_>) -> Result<()
             let wide: u32 = browser.script("return document.documentElement.scrollWidth", Vec::new()).await?;
             ensure!(wide <= width, "{page} is {wide} pixels wide in a window of {width}");
             if theme == "dark" {
-                can_be_read_out(browser, page).await?;
+                let (controls, tables) = can_be_read_out(browser, page).await?;
+                read_out = (read_out.0 + controls, read_out.1 + tables);
             }
             browser.picture(&format!("dashboard-{page}-{theme}-{width}")).await?;
         }
     }
+    say("dashboard", &format!("{} controls and {} tables on {} pages have names", read_out.0, read_out.1, PAGES.len()));
     browser.click(&hook("nav-overview")).await?;
     browser.until("the overview is live", LIMIT, LIVE).await?;
     let high: u32 = browser.script("return document.documentElement.scrollHeight", Vec::new()).await?;
@@ -42,8 +45,8 @@ pub(crate) async fn fits_small_and_large_windows(stage: &Stage<'_>) -> Result<()
     browser.is_clean().await
 }
 
-/// Whatever can be clicked on or typed into, and every table, has a name.
-async fn can_be_read_out(browser: &Browser, page: &str) -> Result<()> {
+/// Whatever can be clicked on or typed into, and every table, has a name; says how many there are of both.
+async fn can_be_read_out(browser: &Browser, page: &str) -> Result<(usize, usize)> {
     let elements = browser.read_out().await?;
     let of = |roles: &[&str]| elements.iter().filter(|(role, _)| roles.contains(&role.as_str())).cloned().collect::<Vec<_>>();
     let (interactive, tables) = (of(&INTERACTIVE), of(&TABLES));
@@ -53,6 +56,5 @@ async fn can_be_read_out(browser: &Browser, page: &str) -> Result<()> {
     // The navigation alone is that many.
     ensure!(interactive.len() >= PAGES.len(), "{page}: only {interactive:?} can be used");
     ensure!(page != "actors" || tables.iter().any(|(role, _)| role == "treegrid"), "the tree of actors is none: {tables:?}");
-    say("dashboard", &format!("{page}: {} controls and {} tables, all with names", interactive.len(), tables.len()));
-    Ok(())
+    Ok((interactive.len(), tables.len()))
 }

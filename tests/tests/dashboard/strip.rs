@@ -19,7 +19,7 @@ const WATCH: &str = r#"
     const looks = globalThis.strip_looks = [];
     const look = () => {
       const findings = [...strip.querySelectorAll('[data-testid="finding"]')].map((it) =>
-        ({ rule: it.dataset.rule, target: it.dataset.target, node: it.dataset.node ?? null, text: it.textContent }));
+        ({ rule: it.dataset.rule, target: it.dataset.target, node: it.dataset.node ?? null, text: it.querySelector('a').title }));
       const names = JSON.stringify(findings.map((it) => [it.rule, it.node, it.target]));
       if (looks.at(-1)?.names !== names) looks.push({ at: Date.now(), names, findings });
     };
