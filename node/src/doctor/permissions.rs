@@ -32,7 +32,7 @@ pub(super) fn checks(place: &Arc<Place>, caller: &Caller) -> Vec<Check> {
         });
     }
     if place.config.ingest.is_on() {
-        all.push(of_ingest(place));
+        all.extend(of_ingest(place));
     }
     all
 }
@@ -187,11 +187,28 @@ fn of_archive(place: &Arc<Place>) -> Vec<Check> {
     ]
 }
 
-fn of_ingest(place: &Arc<Place>) -> Check {
+fn of_ingest(place: &Arc<Place>) -> [Check; 2] {
+    let (at, table) = (Arc::clone(place), place.config.ingest.leases.clone());
+    let lease = format!("table `{table}`");
+    let trials = async move {
+        let c = &at.clients;
+        let (a, b, d, e, f, g) = join!(
+            trials::create_table(c, &table, LEASE[0]),
+            trials::describe_table(c, &table),
+            trials::get_item(c, &table, LEASE),
+            trials::put_item(c, &table, LEASE),
+            trials::update_item(c, &table, LEASE),
+            trials::scan(c, &table),
+        );
+        vec![a, b, d, e, f, g]
+    };
     let (at, stream) = (Arc::clone(place), place.config.kinesis.in_stream.clone());
     let resource = format!("stream `{stream}`");
     let writes = async move { vec![trials::put_records(&at.clients, &stream).await] };
-    line("ingest", "write", resource, "IngestPolicy, WriteInStream", writes.boxed())
+    [
+        line("ingest", "leases", lease, "IngestPolicy, Lease", trials.boxed()),
+        line("ingest", "write", resource, "IngestPolicy, WriteInStream", writes.boxed()),
+    ]
 }
 
 fn judge(resource: &str, statement: &str, trials: Vec<Trial>) -> Finding {
