@@ -1,6 +1,7 @@
 //! A TCP proxy that can be switched off, so that connections are refused and open ones are cut, and held, so that nothing passes.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -12,6 +13,9 @@ use tokio::task::{JoinHandle, JoinSet};
 
 /// Below the ports that systems give to outgoing connections, so that nobody takes the port while it is refused.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// How many of them this process has tried: another one each time, so that no test takes the port that another one refuses for a while.
+static TRIED: AtomicU16 = AtomicU16::new(0);
 
 /// One listening port and where it leads to.
 pub struct Proxy {
@@ -38,8 +42,10 @@ impl Proxy {
         let upstream = authority(url)?.parse().with_context(|| format!("`{url}` names no address"))?;
         // Tests of one run start at different places.
         let start = std::process::id() as u16 % 10_000;
-        for port in (0..PORTS.end - PORTS.start).map(|n| PORTS.start + (start + n) % (PORTS.end - PORTS.start)) {
-            let address = SocketAddr::from((address, port));
+        let n_ports = PORTS.end - PORTS.start;
+        for _ in 0..n_ports {
+            let n = TRIED.fetch_add(1, Ordering::Relaxed) % n_ports;
+            let address = SocketAddr::from((address, PORTS.start + (start + n) % n_ports));
             if let Ok(listener) = TcpListener::bind(address).await {
                 let held = watch::Sender::new(false);
                 let serving = tokio::spawn(serve(listener, upstream, held.subscribe()));
