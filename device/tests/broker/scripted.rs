@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -55,7 +55,10 @@ pub(crate) fn serve(folder: &Path, listener: TcpListener, manners: Vec<Manner>) 
             let manner = manners.next().unwrap_or(Manner::Honest);
             let note = |payload: &[u8]| notes.lock().unwrap().push(payload.to_vec());
             // Every end of a connection is a fault of the script or the device hanging up.
-            drop(Connection::new(&config, stream, manner).and_then(|mut connection| connection.run(note)));
+            if let Ok(mut connection) = Connection::new(&config, stream, manner) {
+                drop(connection.run(note));
+                connection.end();
+            }
         }
     });
     noted
@@ -179,6 +182,13 @@ impl Connection {
                 _ => return Ok(()),
             }
         }
+    }
+
+    /// Lets what was acknowledged arrive before the link goes: closing with something unread would reset it, which takes answers back.
+    fn end(self) {
+        let mut socket = self.link.sock;
+        let gone = socket.shutdown(Shutdown::Write).and_then(|()| socket.set_read_timeout(Some(Duration::from_millis(50))));
+        drop(gone.and_then(|()| io::copy(&mut socket, &mut io::sink())));
     }
 
     fn publish(&mut self, kind: u8, body: &[u8], note: &mut impl FnMut(&[u8])) -> io::Result<()> {
