@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use speedtrap_tests::browser::Browser;
 use speedtrap_tests::deadline::eventually;
 use speedtrap_tests::endpoints::get_json;
 use speedtrap_tests::figures::say;
@@ -94,6 +95,7 @@ async fn slow_texts_hold_back_nothing_but_texts() -> Result<()> {
     ensure!(slow.texts as f64 <= seconds + IN_FLIGHT as f64, "{} texts in {seconds:.0} s are more than one a second", slow.texts);
     ensure!(slow.texts as f64 >= seconds / 2.0, "only {} texts left in {seconds:.0} s", slow.texts);
     ensure!(before.texts > 4 * slow.texts, "SNS was no slower than before: {} texts, {} before", slow.texts, before.texts);
+    the_page_says_who_waits(&rig.node.url).await?;
     let (actor, _) = rig.notifier().await?;
     ensure!(actor["waiting"] == true, "the notifier does not wait: {actor}");
     ensure!(slow.waiting > 0.9, "the notifier waits only {:.2} of its time: {actor}", slow.waiting);
@@ -112,6 +114,22 @@ async fn slow_texts_hold_back_nothing_but_texts() -> Result<()> {
     rig.sns.one_in(None);
     rig.node.stop().await?;
     sandbox.end().await
+}
+
+/// On the page of the pipeline the notifier is held up, and nobody else.
+async fn the_page_says_who_waits(url: &str) -> Result<()> {
+    let browser = Browser::start().await?;
+    browser.open(&format!("{url}/#/pipeline")).await?;
+    let levels = |stages: &str| {
+        format!("[...document.querySelectorAll('[data-stage{stages}] [data-field=\"level\"]')].map((cell) => cell.dataset.value)")
+    };
+    let notifier = format!("return {}[0] === 'HIGH'", levels("=\"notify/OwnerNotifier\""));
+    browser.until("the notifier is held up", LIMIT, &notifier).await?;
+    let enrich: Vec<String> = browser.script(&format!("return {}", levels("^=\"enrich/\"")), Vec::new()).await?;
+    ensure!(enrich.len() >= 5 && !enrich.contains(&"HIGH".to_owned()), "stages of enrichment are held up: {enrich:?}");
+    browser.picture("slow-texts").await?;
+    browser.is_clean().await?;
+    browser.end().await
 }
 
 fn tell(before: &Phase, slow: &Phase, owed: u64) {
