@@ -98,7 +98,16 @@ pub(crate) async fn dead_letters_go_back_once(stage: &Stage<'_>) -> Result<()> {
         let count = |count: &Value| count.as_u64().with_context(|| format!("no count in {status}"));
         anyhow::Ok((count(&status["events_in"])?, count(&status["outcomes_by_role"]["notify"]["notified"])?))
     };
-    let (before, texted) = counts().await?;
+    // What the steps before sent is texted, too, before anything is counted.
+    let (before, texted) = eventually("nothing is on its way", LIMIT, || async {
+        stage.cluster.idle(LIMIT).await?;
+        let then = counts().await?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let now = counts().await?;
+        ensure!(now == then, "{now:?} events and texts, {then:?} a second before");
+        Ok(now)
+    })
+    .await?;
     for n in 0..LETTERS {
         store(&clients.dynamodb, &id_of("enrich", &payload(n)), "enrich", IN_STREAM, &payload(n)).await?;
     }
